@@ -1,0 +1,119 @@
+"""The SB3 critic whose heads are spectrally normalised."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.policies import ContinuousCritic
+from torch import Tensor, nn
+
+from snrl.critics.stacked import can_stack, stacked_forward
+from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma
+from snrl.spectral.layers import normalizable_layers
+from snrl.spectral.selection import LayerSelection, select_layers
+
+
+class SpectralCritic(ContinuousCritic):
+    """``ContinuousCritic`` with spectrally-normalised layers and all critics in one product.
+
+    Parameters, their names, their order and their initial values are SB3's; so are the values
+    where no layer is normalised, to rounding (SB3 evaluates one critic after the other).
+    """
+
+    q_networks: list[nn.Sequential]  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build SB3's critic: see ``ContinuousCritic``. Nothing is normalised yet."""
+        super().__init__(*args, **kwargs)
+        self.normalized: tuple[SpectralLayer, ...] = ()
+        self.is_target = False
+        self._can_stack = can_stack(self.q_networks)
+
+    def normalize(
+        self, normalizer: SpectralNormalizer, layers: LayerSelection, features: bool
+    ) -> None:
+        """Put layers of every head, and of the features extractor, into a normalizer's care.
+
+        Args:
+            normalizer: Mutated: it gains the layers.
+            layers: Which layers of each head, counted from the output.
+            features: Whether the linear and convolution layers of the features extractor, too.
+
+        Raises:
+            ValueError: If the selection lies outside the heads, or the extractor has no layers.
+        """
+        heads = [normalizable_layers(network) for network in self.q_networks]
+        positions = select_layers(layers, len(heads[0]))
+        # Layer by layer, so that the same layer of all critics lies side by side: one batch.
+        chosen = [head[position] for position in positions for head in heads]
+        if features:
+            extractor = normalizable_layers(self.features_extractor)
+            if not extractor:
+                raise ValueError(
+                    "sn_features=True needs a features extractor with Linear or Conv layers, got "
+                    f"{type(self.features_extractor).__name__}"
+                )
+            chosen += extractor
+        self.normalized = normalizer.add(chosen)
+
+    def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        """Evaluate all critics.
+
+        Args:
+            obs: Observations as the replay buffer holds them, first dimension the batch.
+            actions: Actions scaled to [-1, 1], shape ``(batch, action_dim)``.
+
+        Returns:
+            One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in SB3: not into
+            a shared features extractor. No state changes.
+        """
+        if not self._can_stack:
+            return super().forward(obs, actions)
+        with torch.set_grad_enabled(not self.share_features_extractor):
+            features = self.extract_features(obs, self.features_extractor)
+        values = stacked_forward(self.q_networks, torch.cat([features, actions], dim=1))
+        return values.unbind(0)
+
+    def refresh(self) -> None:
+        """Carry the singular vectors of this critic's layers over a change of its weights."""
+        if self.normalized:
+            self.normalized[0].slot.normalizer.refresh(self.normalized)
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Iterate over the parameters; a target's vectors are refreshed when all were taken.
+
+        SB3 averages the target with ``polyak_update(critic.parameters(),
+        critic_target.parameters(), tau)``, writing through ``.data``: no hook and no version
+        counter sees it. But it takes the parameters to the last one, which is when this refreshes.
+        """
+        yield from super().parameters(recurse)
+        if self.is_target:
+            self.refresh()
+
+    def load_from_vector(self, vector: np.ndarray) -> None:
+        """Load the parameters from a 1D array, as SB3 does, and compute the vectors anew."""
+        super().load_from_vector(vector)
+        if self.normalized:
+            self.normalized[0].slot.normalizer.reset(self.normalized)
+
+
+@torch.no_grad()
+def sigma_max(critic: ContinuousCritic) -> float:
+    """Compute the largest singular value that a critic's layers apply, by SVD in float64.
+
+    Args:
+        critic: Any SB3 critic. Not modified.
+
+    Returns:
+        The largest over the effective weights of all normalised layers, or, in a critic that has
+        none, over the last hidden layers (the output layer where there is no other); NaN if a
+        weight is not finite.
+    """
+    normalized = [layer for layer in critic.modules() if isinstance(layer, SpectralLayer)]
+    if normalized:
+        weights = [layer.effective_weight().flatten(1) for layer in normalized]
+    else:
+        heads = [normalizable_layers(network) for network in critic.q_networks]
+        weights = [head[max(len(head) - 2, 0)].weight for head in heads]  # type: ignore[misc]
+    return torch.stack([exact_sigma(weight) for weight in weights]).max().item()

@@ -1,0 +1,77 @@
+"""An ensemble of equal networks as one network with one more dimension."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from snrl.spectral import SpectralLayer
+
+
+def can_stack(networks: Sequence[nn.Sequential]) -> bool:
+    """Tell whether :func:`stacked_forward` computes what the networks compute one by one.
+
+    It does where each position holds either a linear layer or a module without parameters and
+    buffers, such as an activation, which is applied to all rows of all networks at once. Batch
+    statistics and learned activations (``PReLU``) are not shared that way.
+
+    Args:
+        networks: At least one network.
+
+    Returns:
+        True if all networks have the same types at each position and each is of those two kinds.
+    """
+    if len({len(network) for network in networks}) != 1:
+        return False
+    return all(
+        len({type(module) for module in modules}) == 1
+        and (isinstance(modules[0], nn.Linear) or not any(_tensors(modules[0])))
+        for modules in zip(*networks, strict=True)
+    )
+
+
+def stacked_forward(networks: Sequence[nn.Sequential], x: Tensor) -> Tensor:
+    """Evaluate ``k`` networks on the same input, each layer as one batched product.
+
+    Args:
+        networks: Networks for which :func:`can_stack` holds. Not modified.
+        x: Input, shape ``(batch, features)``.
+
+    Returns:
+        Shape ``(k, batch, outputs)``. Gradients flow to every parameter and to ``x``.
+    """
+    hidden = x.expand(len(networks), *x.shape)
+    for modules in zip(*networks, strict=True):
+        first = modules[0]
+        if isinstance(first, nn.Linear):
+            weight = stacked_weight(modules)
+            if first.bias is None:
+                hidden = hidden @ weight.mT
+            else:
+                bias = torch.stack([module.bias for module in modules])
+                hidden = torch.baddbmm(bias.unsqueeze(1), hidden, weight.mT)
+        else:
+            # (k, batch, width) to (k·batch, width): an activation along dim=1 still means width.
+            rows: Tensor = first(hidden.flatten(0, 1))
+            hidden = rows.view(*hidden.shape[:2], -1)
+    return hidden
+
+
+def stacked_weight(layers: Sequence[nn.Linear]) -> Tensor:
+    """Stack the weights that the layers apply: effective where normalised, else as stored.
+
+    Args:
+        layers: ``k`` linear layers of shape ``(m, n)``.
+
+    Returns:
+        Shape ``(k, m, n)``. The gradient flows to the layers' weights.
+    """
+    first = layers[0]
+    if isinstance(first, SpectralLayer):
+        return first.slot.normalizer.effective_weights(layers)  # type: ignore[arg-type]
+    return torch.stack([layer.weight for layer in layers])
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

@@ -1,0 +1,191 @@
+"""Train one model: ``python -m snrl.run {sac,td3} [--sn] [--env ID] …``."""
+
+import argparse
+import difflib
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from snrl.runs.config import resolve
+from snrl.runs.errors import ConfigError
+from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, Option, options
+from snrl.runs.values import BOOLEAN
+
+_BAD_INPUT = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, and never guesses an abbreviated flag."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Its arguments; those of the process if None.
+
+    Returns:
+        The exit code: 0, 2 for bad input, 1 for a run that failed, 130 or 143 for one that was
+        interrupted by SIGINT or SIGTERM.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except ConfigError as error:
+        print(f"snrl.run: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return _BAD_INPUT
+    except KeyboardInterrupt:
+        print("snrl.run: interrupted before the run began; nothing was written", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    parsed = _parse(arguments)
+    given = {name: parsed.pop(name) for name in options(parsed["algo"]) if name in parsed}
+    config = resolve(parsed["algo"], given, parsed["config"])
+
+    # Loading torch takes longer than parsing and refusing bad input may.
+    from snrl.runs.tracking import Tracking
+    from snrl.runs.train import train
+
+    tracking = Tracking(
+        parsed["track"],
+        parsed["wandb_project"],
+        parsed["wandb_entity"],
+        parsed["wandb_group"],
+        tuple(parsed["wandb_tags"]),
+    )
+    result = train(
+        config,
+        out=parsed["out"],
+        progress=parsed["progress"],
+        tensorboard=parsed["tensorboard"],
+        tracking=tracking if parsed["wandb"] else None,
+        command=shlex.join(["python", "-m", "snrl.run", *arguments]),
+    )
+    print(result, flush=True)
+    return 0 if result.signal is None else 128 + result.signal
+
+
+def _parse(arguments: list[str]) -> dict[str, Any]:
+    parser = _Parser(
+        prog="python -m snrl.run",
+        description="Train SB3's SAC or TD3, with or without spectrally-normalised critics.",
+        epilog="python -m snrl.run sac --help explains every option.",
+    )
+    algorithms = parser.add_subparsers(dest="algo", required=True, metavar="{sac,td3}")
+    parsers = {algo: _add_algorithm(algorithms, algo) for algo in ALGORITHMS}
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in ALGORITHMS:
+        raise ConfigError(f"unknown algorithm {arguments[0]} (choose from {', '.join(ALGORITHMS)})")
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _refuse(unknown, parsed.algo, parsers[parsed.algo])
+    return vars(parsed)
+
+
+def _refuse(unknown: list[str], algo: str, parser: argparse.ArgumentParser) -> NoReturn:
+    flags = [flag.split("=")[0] for flag in unknown if flag.startswith("--")]
+    if not flags:
+        raise ConfigError(f"unexpected argument {unknown[0]}")
+    close = difflib.get_close_matches(flags[0], parser._option_string_actions, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"see python -m snrl.run {algo} --help"
+    raise ConfigError(f"unknown flag {flags[0]} for {algo}: {hint}")
+
+
+def _add_algorithm(
+    algorithms: "argparse._SubParsersAction[_Parser]", algo: str
+) -> argparse.ArgumentParser:
+    parser = algorithms.add_parser(
+        algo,
+        usage=f"python -m snrl.run {algo} [--sn] [options]",
+        help=f"train {algo.upper()}",
+        description=f"Train SB3's {algo.upper()}. A value is taken from the flags, else from "
+        f"--config, else from the task's entry in configs/{algo}.yaml, else from its default "
+        "entry, else from SB3's default, which is the one shown here.",
+    )
+    groups = {
+        key: parser.add_argument_group(title, text.format(algo=algo))
+        for key, (title, text) in GROUPS.items()
+    }
+    for option in options(algo).values():
+        _add_option(groups[option.group], option)
+    _add_files(parser.add_argument_group("configuration and output"))
+    _add_tracking(
+        parser.add_argument_group(
+            "Weights & Biases",
+            "Every run is tracked in offline files, in its folder; no account, no network.",
+        )
+    )
+    return parser
+
+
+def _add_option(group: "argparse._ArgumentGroup", option: Option) -> None:
+    # What is not given stays absent, so that files can decide; values are read in one place,
+    # whether they come from a flag or from a file.
+    arguments: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS}
+    default = option.default
+    if isinstance(default, list):
+        default = " ".join(str(item) for item in default)
+    arguments["help"] = option.help + ("" if default is None else f" (default: {default})")
+    if option.kind is BOOLEAN:
+        arguments["action"] = argparse.BooleanOptionalAction
+    else:
+        arguments["metavar"] = option.kind.metavar
+        arguments["nargs"] = "+" if option.kind.many else None
+    group.add_argument(option.flag, **arguments)
+
+
+def _add_files(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML of options, or a run's config.yaml"
+    )
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="run folder (default: runs/<algo>[-sn]/<env>/seed<seed>, numbered if taken)",
+    )
+    group.add_argument(
+        "--no-progress", dest="progress", action="store_false", help="no progress on stderr"
+    )
+    group.add_argument(
+        "--tensorboard", action="store_true", help="also write TensorBoard files there"
+    )
+
+
+def _add_tracking(group: "argparse._ArgumentGroup") -> None:
+    modes = group.add_mutually_exclusive_group()
+    modes.add_argument("--track", action="store_true", help="send to the W&B server")
+    modes.add_argument("--no-wandb", dest="wandb", action="store_false", help="no W&B at all")
+    group.add_argument("--wandb-project", metavar="NAME", help="project (default: snrl)")
+    group.add_argument("--wandb-entity", metavar="NAME", help="user or team")
+    group.add_argument("--wandb-group", metavar="NAME", help="group of runs")
+    group.add_argument("--wandb-tags", metavar="TAG", nargs="+", default=[], help="tags")
+
+
+def _end_process(code: int) -> NoReturn:
+    """End the process; W&B's exit hooks would wait for ever where W&B hangs."""
+    tracking = sys.modules.get("snrl.runs.tracking")
+    if tracking is not None and tracking.is_unfinished():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    _end_process(main())

@@ -1,0 +1,209 @@
+"""The resolved configuration of a run, and where its values come from.
+
+A value is taken from the flags, else from the ``--config`` file, else from the task's entry in
+``configs/<algo>.yaml``, else from the ``default`` entry there, else from SB3's default.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snrl.runs.errors import ConfigError
+from snrl.runs.hyperparameters import DEFAULT_ENV, Option, options
+
+# What a file shipped per algorithm cannot decide: it is for every task, seed and machine.
+_NOT_SHIPPED = frozenset({"env", "seed", "device", "sn"})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, fully resolved: equal configurations give equal runs.
+
+    Attributes:
+        algo: ``"sac"`` or ``"td3"``.
+        sn: Whether the critics are spectrally normalised.
+        env: Gymnasium task.
+        total_timesteps: Environment steps.
+        seed: Seed of weights, task and exploration.
+        n_envs: Number of training environments.
+        eval_freq: Environment steps between evaluations.
+        n_eval_episodes: Episodes of each evaluation.
+        device: Torch device, or ``"auto"``.
+        sn_options: ``policy_kwargs`` of the normalised policies; empty without ``sn``.
+        algorithm: Arguments of the SB3 algorithm.
+        noise: ``noise_type`` and ``noise_std``.
+        policy: ``policy_kwargs`` of the SB3 policies.
+    """
+
+    algo: str
+    sn: bool
+    env: str
+    total_timesteps: int
+    seed: int
+    n_envs: int
+    eval_freq: int
+    n_eval_episodes: int
+    device: str
+    sn_options: Mapping[str, Any]
+    algorithm: Mapping[str, Any]
+    noise: Mapping[str, Any]
+    policy: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the flat mapping that ``config.yaml`` holds and ``--config`` reads."""
+        run = {name: getattr(self, name) for name in _names(self.algo, "run")}
+        return {
+            "algo": self.algo,
+            **run,
+            "sn": self.sn,
+            **self.sn_options,
+            **self.algorithm,
+            **self.noise,
+            **self.policy,
+        }
+
+
+def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None) -> RunConfig:
+    """Resolve a run's configuration.
+
+    Args:
+        algo: ``"sac"`` or ``"td3"``.
+        flags: Values by option name, as strings or typed.
+        config_file: A flat mapping of the same names, for instance a run's ``config.yaml``.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value does not fit; the message names it.
+    """
+    table = options(algo)
+    given_in_file = dict(_load_mapping(config_file)) if config_file else {}
+    if given_in_file.pop("algo", algo) != algo:
+        raise ConfigError(f"{config_file} is for another algorithm than {algo}")
+    from_flags = _read("", flags, table)
+    from_file = _read(str(config_file), given_in_file, table)
+
+    env = from_flags.get("env", from_file.get("env", DEFAULT_ENV))
+    shipped = shipped_file(algo)
+    entries = _load_mapping(shipped)
+    from_shipped: dict[str, Any] = {}
+    allowed = {name: option for name, option in table.items() if name not in _NOT_SHIPPED}
+    for entry in ("default", env.split(":")[-1]):
+        from_shipped |= _read(f"{shipped.name}, {entry}", entries.get(entry) or {}, allowed)
+
+    defaults = {name: option.default for name, option in table.items()}
+    values = defaults | from_shipped | from_file | from_flags
+    if not values["sn"]:
+        _refuse_sn_options(algo, from_flags, from_file, config_file)
+    if values["eval_freq"] is None:
+        values["eval_freq"] = max(1, values["total_timesteps"] // 10)
+    _check_together(values)
+
+    def group(name: str) -> dict[str, Any]:
+        return {option: values[option] for option in _names(algo, name)}
+
+    sn_options = group("sn")
+    sn = sn_options.pop("sn")
+    return RunConfig(
+        algo=algo,
+        sn=sn,
+        **group("run"),
+        sn_options=sn_options if sn else {},
+        algorithm=group("algorithm"),
+        noise=group("noise"),
+        policy=group("policy"),
+    )
+
+
+def shipped_file(algo: str) -> Path:
+    """Return the algorithm's file of tested values: in the package, or in a checkout beside it."""
+    package = Path(__file__).parents[1]
+    folder = package / "configs"
+    return (folder if folder.is_dir() else package.parent / "configs") / f"{algo}.yaml"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return ``": did you mean …?"`` for the closest known name, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _names(algo: str, group: str) -> list[str]:
+    return [name for name, option in options(algo).items() if option.group == group]
+
+
+def _load_mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where} is not valid YAML") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(f"{path} must be a mapping of names to values")
+    return content
+
+
+def _read(source: str, raw: Any, allowed: Mapping[str, Option]) -> dict[str, Any]:
+    """Read the values of one source; an empty source name means the command line."""
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{source}: expected a mapping of names to values, got {raw!r}")
+    values = {}
+    for name, value in raw.items():
+        option = allowed.get(name)
+        if option is None:
+            hint = suggestion(str(name), allowed)
+            raise ConfigError(
+                f"{source or 'options'}: unknown key {name}{hint} (allowed: {', '.join(allowed)})"
+            )
+        where = f"{source}: {name}" if source else f"argument {option.flag}"
+        try:
+            is_default_null = value is None and option.default is None
+            values[name] = None if is_default_null else option.kind.read(value)
+        except (TypeError, ValueError) as error:
+            shown = " ".join(value) if _is_words(value) else repr(value)
+            raise ConfigError(f"{where}: expected {option.kind.expects}, got {shown}") from error
+    return values
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _refuse_sn_options(
+    algo: str,
+    from_flags: Mapping[str, Any],
+    from_file: Mapping[str, Any],
+    config_file: Path | None,
+) -> None:
+    """Refuse SN options that would have no effect.
+
+    A tuned entry of the shipped file may hold them, and ``--no-sn`` says outright that those of a
+    ``--config`` file are to be set aside; anything else is a forgotten ``--sn``.
+    """
+    names = [name for name in _names(algo, "sn") if name != "sn"]
+    for name in names:
+        if name in from_flags:
+            raise ConfigError(f"argument {options(algo)[name].flag} needs --sn")
+        if name in from_file and "sn" not in from_flags:
+            raise ConfigError(f"{config_file}: {name} needs sn: true, or --sn")
+
+
+def _check_together(values: Mapping[str, Any]) -> None:
+    if isinstance(values["train_freq"], list) and values["n_envs"] > 1:
+        raise ConfigError("train_freq in episodes needs n_envs 1")
+    if values["optimize_memory_usage"]:
+        if values["handle_timeout_termination"]:
+            raise ConfigError("optimize_memory_usage needs handle_timeout_termination false")
+        if values["n_steps"] > 1:
+            raise ConfigError("optimize_memory_usage needs n_steps 1")

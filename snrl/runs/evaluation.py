@@ -1,0 +1,174 @@
+"""Deterministic evaluation of a model in its own environment, apart from training."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv
+
+from snrl.critics import sigma_max
+from snrl.runs.config import RunConfig
+from snrl.runs.envs import eval_seed
+from snrl.runs.folder import RunFolder, written_aside
+from snrl.runs.interrupt import StopRequest
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found.
+
+    Attributes:
+        timesteps: Environment steps of training before it.
+        returns: Return of each episode.
+        ep_lengths: Length of each episode.
+        sigma_online: Largest singular value over the critic's effective weights.
+        sigma_target: The same of the target critic.
+    """
+
+    timesteps: int
+    returns: list[float]
+    ep_lengths: list[int]
+    sigma_online: float
+    sigma_target: float
+
+    @property
+    def return_mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def return_std(self) -> float:
+        """Standard deviation of the return over the episodes."""
+        return float(np.std(self.returns))
+
+
+class _AbandonedError(Exception):
+    """The run was asked to stop in the middle of an evaluation."""
+
+
+class Evaluator(BaseCallback):
+    """Evaluates every ``eval_freq`` steps, with SB3's logger keys and ``evaluations.npz``.
+
+    It differs from SB3's ``EvalCallback`` in that ``eval_freq`` counts environment steps whatever
+    the number of environments, every evaluation has the same start states, files are written
+    whole, and training is the same with it as without it. The last evaluation is left to the
+    caller, so that it sees the model after its last update.
+
+    Args:
+        config: The run.
+        env: The environment to evaluate in.
+        folder: Takes ``evaluations.npz`` and ``best_model.zip``.
+        stop: When set, training stops, and a running evaluation is abandoned.
+    """
+
+    model: SAC | TD3
+
+    def __init__(
+        self, config: RunConfig, env: VecEnv, folder: RunFolder, stop: StopRequest
+    ) -> None:
+        """Keep what the evaluations need."""
+        super().__init__()
+        self._config = config
+        self._env = env
+        self._folder = folder
+        self._stop = stop
+        self._history: list[Evaluation] = []
+        self._successes: list[list[bool]] = []
+        self._best = -np.inf
+
+    @property
+    def latest(self) -> Evaluation | None:
+        """The latest evaluation, if there was one."""
+        return self._history[-1] if self._history else None
+
+    def _on_step(self) -> bool:
+        before = self.num_timesteps - self.training_env.num_envs
+        due = self.num_timesteps // self._config.eval_freq > before // self._config.eval_freq
+        if due and self.num_timesteps < self._config.total_timesteps:
+            self.evaluate()
+        return not self._stop
+
+    def evaluate(self) -> Evaluation | None:
+        """Evaluate the model as it is, log and store what comes out, and keep the best model.
+
+        Returns:
+            The evaluation, or None if the run was asked to stop meanwhile.
+        """
+        successes: list[bool] = []
+
+        def watch(local: dict[str, Any], _: dict[str, Any]) -> None:
+            if self._stop:
+                raise _AbandonedError
+            if local["done"] and "is_success" in local["info"]:
+                successes.append(bool(local["info"]["is_success"]))
+
+        self._env.seed(eval_seed(self._config))
+        try:
+            with _global_generators_kept():
+                returns, lengths = evaluate_policy(
+                    self.model,
+                    self._env,
+                    self._config.n_eval_episodes,
+                    return_episode_rewards=True,
+                    callback=watch,
+                )
+        except _AbandonedError:
+            return None
+        assert isinstance(returns, list)
+        assert isinstance(lengths, list)
+        evaluation = Evaluation(
+            self.model.num_timesteps,
+            returns,
+            lengths,
+            sigma_max(self.model.critic),
+            sigma_max(self.model.critic_target),
+        )
+        self._history.append(evaluation)
+        if successes:
+            self._successes.append(successes)
+        self._log(evaluation, successes)
+        self._store()
+        if evaluation.return_mean > self._best:
+            self._best = evaluation.return_mean
+            with written_aside(self._folder.best_model) as aside:
+                self.model.save(aside)
+        return evaluation
+
+    def _log(self, evaluation: Evaluation, successes: list[bool]) -> None:
+        self.logger.record("eval/mean_reward", evaluation.return_mean)
+        self.logger.record("eval/mean_ep_length", float(np.mean(evaluation.ep_lengths)))
+        if successes:
+            self.logger.record("eval/success_rate", float(np.mean(successes)))
+        self.logger.record("sn/sigma_max", max(evaluation.sigma_online, evaluation.sigma_target))
+        self.logger.record("time/total_timesteps", evaluation.timesteps, exclude="tensorboard")
+        self.logger.dump(evaluation.timesteps)
+
+    def _store(self) -> None:
+        arrays: dict[str, Any] = {
+            "timesteps": [evaluation.timesteps for evaluation in self._history],
+            "results": [evaluation.returns for evaluation in self._history],
+            "ep_lengths": [evaluation.ep_lengths for evaluation in self._history],
+        }
+        if self._successes:
+            arrays["successes"] = self._successes
+        with written_aside(self._folder.evaluations) as aside:
+            np.savez(aside, **arrays)
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Leave the global generators as they were, for tasks that draw from them."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

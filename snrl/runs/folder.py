@@ -1,0 +1,145 @@
+"""The run folder: its files, and how they appear whole or not at all."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from snrl.runs.config import RunConfig
+from snrl.runs.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved configuration, enough to run it again."""
+        return self.path / "config.yaml"
+
+    @property
+    def status(self) -> Path:
+        """Running, done, interrupted or failed, and why."""
+        return self.path / "status.json"
+
+    @property
+    def evaluations(self) -> Path:
+        """Evaluations, in the format of SB3's ``EvalCallback``."""
+        return self.path / "evaluations.npz"
+
+    @property
+    def model(self) -> Path:
+        """The model at the end of the run."""
+        return self.path / "model.zip"
+
+    @property
+    def best_model(self) -> Path:
+        """The model with the highest evaluated return."""
+        return self.path / "best_model.zip"
+
+    @property
+    def progress(self) -> Path:
+        """SB3's JSON-lines log; the one file that grows, a line at a time."""
+        return self.path / "progress.json"
+
+    def write_status(self, status: Mapping[str, Any]) -> None:
+        """Replace ``status.json``."""
+        with written_aside(self.status) as aside:
+            aside.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a file in the same folder to write, and rename it to ``path`` once it is complete.
+
+    It keeps the suffix, because ``np.savez`` and SB3's ``save`` append theirs where it is missing.
+    """
+    aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield aside
+        # A rename can reach the disk before the data that it names.
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_free(out: Path) -> None:
+    """Refuse a folder that holds a run, before any work is done for it.
+
+    Raises:
+        ConfigError: If ``out`` holds a run or is no folder.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is not a folder")
+    folder = RunFolder(out)
+    files = (folder.status, folder.config, folder.progress, folder.evaluations)
+    if any(file.exists() for file in (*files, folder.model, folder.best_model)):
+        raise ConfigError(f"--out {out} holds another run")
+
+
+def create(out: Path | None, config: RunConfig, status: Mapping[str, Any]) -> RunFolder:
+    """Create a run folder with its configuration and first status.
+
+    Args:
+        out: The folder; None for ``runs/<algo>[-sn]/<env>/seed<seed>``, with a number appended
+            where that is taken.
+        config: Goes to ``config.yaml``.
+        status: Goes to ``status.json``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: If the folder holds a run or cannot be written; nothing is left of it then.
+    """
+    path = out or _default_path(config)
+    try:
+        if out is None:
+            path = _make_unique(path)
+            made = True
+        else:
+            check_free(out)
+            made = not out.exists()
+            out.mkdir(parents=True, exist_ok=True)
+        folder = RunFolder(path)
+        try:
+            folder.write_status(status)
+            with written_aside(folder.config) as aside:
+                content = yaml.safe_dump(config.as_dict(), sort_keys=False)
+                aside.write_text(content, encoding="utf-8")
+        except BaseException:
+            folder.status.unlink(missing_ok=True)
+            if made:
+                path.rmdir()
+            raise
+    except OSError as error:
+        raise ConfigError(f"cannot write the run folder {path}: {error.strerror}") from error
+    return folder
+
+
+def _default_path(config: RunConfig) -> Path:
+    task = config.env.split(":")[-1].replace("/", "_")
+    return Path("runs", config.algo + ("-sn" if config.sn else ""), task, f"seed{config.seed}")
+
+
+def _make_unique(path: Path) -> Path:
+    number, candidate = 1, path
+    while True:
+        try:
+            # Making the folder is what claims it, should two runs start at once.
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            candidate = path.with_name(f"{path.name}-{number}")
+        else:
+            return candidate

@@ -1,0 +1,96 @@
+"""Layers that apply their weight divided by its spectral norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from snrl.spectral.normalizer import SpectralNormalizer
+
+
+class Slot(NamedTuple):
+    """Where the singular vectors of a layer are kept: a row of a normalizer's vectors."""
+
+    normalizer: SpectralNormalizer
+    shape: str
+    row: int
+
+
+class SpectralLayer(nn.Module):
+    """A layer whose stored ``weight`` is raw and whose forward uses ``effective_weight()``.
+
+    The parameter keeps its name and its place in optimisers and state dicts, where
+    ``torch.nn.utils.parametrizations`` would move it to ``parametrizations.weight.original``.
+    """
+
+    weight: Tensor
+    slot: Slot
+
+    def effective_weight(self) -> Tensor:
+        """Compute ``coef · W / sigma`` from the current weight.
+
+        Returns:
+            Shape and dtype of ``weight``. The gradient flows to ``weight``, through sigma too.
+            No state changes.
+        """
+        return self.slot.normalizer.effective_weight(self)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self.slot.normalizer.reset((self,))
+
+
+class SpectralLinear(SpectralLayer, nn.Linear):
+    """``nn.Linear`` with a spectrally-normalised weight."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the effective weight and the bias to ``(..., in_features)``."""
+        return nn.functional.linear(input, self.effective_weight(), self.bias)
+
+
+class _SpectralConv(SpectralLayer):
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve with the effective kernel."""
+        return self._conv_forward(input, self.effective_weight(), self.bias)  # type: ignore[operator,no-any-return]
+
+
+class SpectralConv1d(_SpectralConv, nn.Conv1d):
+    """``nn.Conv1d`` with the reshaped kernel ``(out, in·k)`` spectrally normalised."""
+
+
+class SpectralConv2d(_SpectralConv, nn.Conv2d):
+    """``nn.Conv2d`` with the reshaped kernel ``(out, in·kh·kw)`` spectrally normalised."""
+
+
+class SpectralConv3d(_SpectralConv, nn.Conv3d):
+    """``nn.Conv3d`` with the reshaped kernel ``(out, in·kd·kh·kw)`` spectrally normalised."""
+
+
+SPECTRAL_TYPES: Mapping[type[nn.Module], type[SpectralLayer]] = {
+    nn.Linear: SpectralLinear,
+    nn.Conv1d: SpectralConv1d,
+    nn.Conv2d: SpectralConv2d,
+    nn.Conv3d: SpectralConv3d,
+}
+PLAIN_TYPES: Mapping[type[SpectralLayer], type[nn.Module]] = {
+    spectral: plain for plain, spectral in SPECTRAL_TYPES.items()
+}
+
+
+def normalizable_layers(module: nn.Module) -> list[nn.Module]:
+    """List the layers of a network that can be normalised, or are, in order of registration.
+
+    Subclasses of ``nn.Linear`` and the like are left out: their forward may use the weight in a
+    way of its own.
+
+    Args:
+        module: Any module; it is itself listed if it is such a layer.
+
+    Returns:
+        ``Linear``, ``Conv1d``, ``Conv2d`` and ``Conv3d`` layers, each once.
+    """
+    known = {*SPECTRAL_TYPES, *PLAIN_TYPES}
+    return [layer for layer in module.modules() if type(layer) in known]

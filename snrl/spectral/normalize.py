@@ -1,0 +1,89 @@
+"""The two verbs: normalise any torch module in place, and bake the result into a plain copy."""
+
+import copy
+from typing import TypeVar, cast
+
+import torch
+from torch import nn
+
+from snrl.spectral.layers import PLAIN_TYPES, SpectralLayer, normalizable_layers
+from snrl.spectral.normalizer import SpectralNormalizer
+from snrl.spectral.selection import LayerSelection, select_layers
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def spectral_normalize(
+    module: ModuleT,
+    layers: LayerSelection = "hidden",
+    coef: float = 1.0,
+    n_power_iterations: int = 1,
+    block_size: int = 4,
+) -> ModuleT:
+    """Hold the chosen layers of a network to a spectral norm, in place.
+
+    Nothing else is to be done: the vectors are refreshed after each ``step()`` of whichever
+    optimiser holds the weights, and after ``load_state_dict``. Where weights are changed by hand,
+    call ``module.spectral.refresh()``. Convolutions are held by the norm of the reshaped kernel
+    ``(out, in·k…)``, as torch does, which is not the norm of the convolution.
+
+    Args:
+        module: Network with ``Linear`` or ``Conv`` layers, registered from input to output.
+            Mutated: its layers apply their effective weights, and it gains the submodule
+            ``spectral``, a :class:`SpectralNormalizer`. Keys of its parameters stay.
+        layers: Negative indices from the output, ``"hidden"`` or ``"all"``: see
+            :func:`select_layers`.
+        coef: The norm each layer is held to.
+        n_power_iterations: Steps at each change of the weights; more are taken where needed.
+        block_size: Number of vectors iterated together.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: If the selection does not fit the network or an option is out of range.
+        TypeError: If the module has no such layers.
+    """
+    found = normalizable_layers(module)
+    if not found:
+        raise TypeError(f"found no Linear or Conv layer in {type(module).__name__}")
+    if module in found or "spectral" in dict(module.named_children()):
+        raise ValueError(
+            f"expected a network that holds layers and is not normalised yet, got {module}"
+        )
+    normalizer = SpectralNormalizer(coef, n_power_iterations, block_size)
+    normalizer.add(found[position] for position in select_layers(layers, len(found)))
+    module.add_module("spectral", normalizer)
+    return module
+
+
+def fold_spectral_norm(module: ModuleT) -> ModuleT:
+    """Make a plain copy of a network, the effective weights baked in.
+
+    Args:
+        module: Network with normalised layers. Not modified.
+
+    Returns:
+        A deep copy that computes the same values with torch's own layers, without vectors.
+    """
+    plain = copy.deepcopy(module)
+    fold_in_place(plain)
+    return plain
+
+
+@torch.no_grad()
+def fold_in_place(module: nn.Module) -> None:
+    """Bake the effective weights into a network: see :func:`fold_spectral_norm`.
+
+    Args:
+        module: Mutated: weights replaced, layers turned back into torch's own, normalizers
+            removed.
+    """
+    for layer in [x for x in module.modules() if isinstance(x, SpectralLayer)]:
+        layer.weight.copy_(layer.effective_weight())
+        del layer.slot
+        layer.__class__ = cast("type[SpectralLayer]", PLAIN_TYPES[type(layer)])
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, SpectralNormalizer):
+                delattr(parent, name)

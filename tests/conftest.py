@@ -1,0 +1,103 @@
+"""What the tests of critics and policies share: small real models, and an oracle for the norm."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import DDPG, SAC, TD3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch import nn
+
+import snrl  # noqa: F401  (registers the aliases)
+
+ALGORITHMS = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
+TINY = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
+
+
+@pytest.fixture
+def make() -> Callable[..., OffPolicyAlgorithm]:
+    """Make a small model: ``make("sac")``; ``policy_kwargs`` are merged with a small network."""
+
+    def build(
+        algo: str,
+        policy: Any = "SNMlpPolicy",
+        env: Any = "Pendulum-v1",
+        learn: int = 0,
+        **kwargs: Any,
+    ) -> OffPolicyAlgorithm:
+        policy_kwargs = {"net_arch": [32, 32]} | kwargs.pop("policy_kwargs", {})
+        model = ALGORITHMS[algo](policy, env, policy_kwargs=policy_kwargs, **(TINY | kwargs))
+        return model.learn(learn) if learn else model
+
+    return build
+
+
+@torch.no_grad()
+def _applied(layer: nn.Module) -> np.ndarray:
+    """The matrix a linear or convolution layer applies, read off its answers to unit inputs."""
+    weight = layer.weight
+    inputs = torch.eye(weight[0].numel(), dtype=weight.dtype, device=weight.device)
+    inputs = inputs.view(-1, *weight.shape[1:])
+    answers = layer(inputs) - layer(torch.zeros_like(inputs[:1]))
+    return answers.flatten(1).T.double().cpu().numpy()
+
+
+@pytest.fixture
+def applied() -> Callable[[nn.Module], np.ndarray]:
+    return _applied
+
+
+@pytest.fixture
+def assert_normalised() -> Callable[..., None]:
+    """Assert, by SVD, that the chosen layers of all critics have the norm, and no other changed."""
+
+    def check(
+        owner: Any,
+        layers: tuple[int, ...] | str = (-2,),
+        coef: float = 1.0,
+        rtol: float = 1e-2,
+        parts: tuple[str, ...] = ("critic", "critic_target"),
+    ) -> None:
+        for part in parts:
+            for network in getattr(owner, part).q_networks:
+                linear = [module for module in network if isinstance(module, nn.Linear)]
+                named = {"hidden": linear[1:-1], "all": linear}
+                chosen = named[layers] if isinstance(layers, str) else [linear[i] for i in layers]
+                assert chosen
+                for layer in linear:
+                    matrix = _applied(layer)
+                    if any(layer is other for other in chosen):
+                        norm = np.linalg.norm(matrix, 2)
+                        assert norm == pytest.approx(coef, rel=rtol), (part, layer)
+                    else:
+                        raw = layer.weight.detach().cpu().numpy()
+                        np.testing.assert_allclose(matrix, raw, atol=1e-5 * np.abs(raw).max())
+
+    return check
+
+
+@pytest.fixture
+def watch(assert_normalised: Callable[..., None]) -> Callable[..., list[str]]:
+    """Check the norm each time a critic or a target is evaluated; the list tells which it was."""
+
+    def install(model: OffPolicyAlgorithm, *args: Any, **kwargs: Any) -> list[str]:
+        seen: list[str] = []
+
+        def before(part: str) -> Callable[..., None]:
+            def hook(*_: Any) -> None:
+                if not busy:
+                    busy.append(True)
+                    assert_normalised(model, *args, parts=(part,), **kwargs)
+                    busy.clear()
+                    seen.append(part)
+
+            return hook
+
+        busy: list[bool] = []
+        for part in ("critic", "critic_target"):
+            getattr(model, part).register_forward_pre_hook(before(part))
+        return seen
+
+    return install

@@ -1,0 +1,105 @@
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+from snrl.critics import SpectralPolicy
+from snrl.runs.build import build_model
+from snrl.runs.config import resolve
+from snrl.runs.envs import make_envs
+from snrl.runs.errors import ConfigError
+
+
+class Observing(gym.Env[Any, np.ndarray]):
+    """A task that has a given observation space and nothing else."""
+
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, observation_space: spaces.Space[Any]) -> None:
+        self.observation_space = observation_space
+
+
+def build(algo: str = "sac", **flags: Any) -> Any:
+    config = resolve(algo, {"buffer_size": 100, "device": "cpu"} | flags)
+    return build_model(config, make_envs(config)[0])
+
+
+def test_values_reach_sb3() -> None:
+    model = build(
+        learning_rate="lin_1e-3",
+        train_freq="2 episode",
+        ent_coef="auto_0.1",
+        noise_type="ornstein-uhlenbeck",
+        noise_std=0.3,
+        net_arch=["pi=8", "qf=16,16"],
+        activation_fn="tanh",
+        n_critics=3,
+        use_sde=True,
+        clip_mean=1.0,
+        seed=5,
+        optimize_memory_usage=True,
+        handle_timeout_termination=False,
+    )
+    assert [model.lr_schedule(left) for left in (1, 0.5, 0)] == [1e-3, 5e-4, 0]
+    assert model.train_freq == TrainFreq(2, TrainFrequencyUnit.EPISODE)
+    assert np.isclose(model.log_ent_coef.exp().item(), 0.1)
+    assert isinstance(model.action_noise, OrnsteinUhlenbeckActionNoise)
+    assert model.action_noise._sigma == 0.3
+    assert [m.out_features for m in model.actor.latent_pi if isinstance(m, nn.Linear)] == [8]
+    assert len(model.critic.q_networks) == 3
+    assert isinstance(model.critic.q_networks[0][1], nn.Tanh)
+    assert model.use_sde
+    assert model.actor.clip_mean == 1.0
+    assert model.seed == 5
+    assert model.replay_buffer.optimize_memory_usage
+
+
+def test_every_option_of_sn_reaches_the_policy() -> None:
+    model = build("td3", sn=True, sn_layers=["-1"], sn_coef=3, n_power_iterations=2, block_size=1)
+    assert isinstance(model.policy, SpectralPolicy)
+    assert model.policy.sn_kwargs == {
+        "sn_layers": (-1,),
+        "sn_coef": 3.0,
+        "n_power_iterations": 2,
+        "block_size": 1,
+        "sn_features": False,
+    }
+
+
+@pytest.mark.parametrize("sn", [False, True])
+@pytest.mark.parametrize(
+    ("space", "policy"),
+    [
+        (spaces.Box(-1, 1, (3,)), "Policy"),
+        (spaces.Box(0, 255, (3, 36, 36), np.uint8), "CnnPolicy"),
+        (spaces.Dict({"a": spaces.Box(-1, 1, (3,))}), "MultiInputPolicy"),
+    ],
+)
+def test_the_policy_follows_from_the_observations(
+    space: spaces.Space[Any], policy: str, sn: bool
+) -> None:
+    config = resolve("sac", {"sn": sn, "buffer_size": 10, "device": "cpu"})
+    model = build_model(config, DummyVecEnv([lambda: Observing(space)]))
+    assert type(model.policy).__name__.endswith(policy)
+    assert isinstance(model.policy, SpectralPolicy) == sn
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"sn": True, "sn_layers": ["-9"]}, "layer -9 is outside the network"),
+        ({"sn": True, "net_arch": [16], "sn_layers": "hidden"}, "selects none"),
+        ({"device": "cuda:99"}, "device cuda:99 is not available"),
+        ({"device": "abacus"}, "device abacus is not available"),
+        ({"buffer_size": 10**16}, "Unable to allocate"),
+    ],
+)
+def test_what_cannot_be_built(flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(**flags)

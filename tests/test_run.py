@@ -1,0 +1,276 @@
+"""The command as people use it: real processes where that matters, else its main function."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import yaml
+from stable_baselines3 import SAC, TD3
+
+from snrl.run import main
+
+TINY = [
+    *("--learning-starts", "230", "--batch-size", "16", "--buffer-size", "1000"),
+    *("--net-arch", "16", "16", "--n-eval-episodes", "2", "--device", "cpu"),
+]
+COMMAND = [sys.executable, "-m", "snrl.run"]
+
+
+@pytest.fixture(autouse=True)
+def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Nobody's credentials, and nothing written to anybody's home.
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def files(path: Path) -> set[str]:
+    return {file.name for file in path.iterdir()}
+
+
+def tracked(run: Path) -> bytes:
+    """What W&B stored of a run, raw; tests of the tracking itself read it properly."""
+    (file,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("sn", [[], ["--sn"]])
+@pytest.mark.parametrize(("algo", "algorithm"), [("sac", SAC), ("td3", TD3)])
+def test_a_run(
+    algo: str, algorithm: type, sn: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [algo, *sn, *TINY, "--total-timesteps", "260", "--eval-freq", "100", "--no-wandb"]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    folder = Path(f"runs/{algo}{'-sn' if sn else ''}/Pendulum-v1/seed0")
+    (line,) = out.splitlines()
+    assert line.startswith(f"{' '.join([algo, *sn])} on Pendulum-v1: return -")
+    assert line.endswith(f"run folder {folder}")
+    # Where stderr is no terminal: a line at each evaluation but the last.
+    assert [text.split()[0] for text in err.splitlines()] == ["100/260", "200/260"]
+    algorithm.load(folder / "model.zip", device="cpu")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["algo"] == algo
+    assert config["net_arch"] == [16, 16]
+
+
+def test_a_process(cwd: Path) -> None:
+    command = [*COMMAND, "sac", "--sn", *TINY, "--total-timesteps", "240", "--out", "run"]
+    done = subprocess.run(
+        [*command, "--wandb-tags", "a", "b", "--no-progress"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    assert files(cwd) == {"run"}
+    assert b'"python -m snrl.run sac --sn' in tracked(cwd / "run")
+    assert b"train/critic_loss" in tracked(cwd / "run")
+
+    # Its own configuration reproduces it, with a W&B that cannot be imported.
+    blocked = "import sys; sys.modules['wandb'] = None; from snrl.run import main; sys.exit(main())"
+    again = [sys.executable, "-c", blocked, "sac", "--config", "run/config.yaml", "--out", "again"]
+    done = subprocess.run([*again, "--no-progress"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "W&B" in done.stderr
+    first, second = (np.load(cwd / name / "evaluations.npz") for name in ("run", "again"))
+    np.testing.assert_array_equal(first["results"], second["results"])
+
+
+def test_a_terminal_sees_a_bar_and_no_question(cwd: Path) -> None:
+    controller, terminal = pty.openpty()
+    command = [
+        *COMMAND,
+        "sac",
+        *TINY,
+        "--total-timesteps",
+        "450",
+        "--eval-freq",
+        "100",
+        "--track",
+        "--out",
+        "run",
+    ]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        seen = b""
+        try:
+            while chunk := os.read(controller, 4096):
+                seen += chunk
+        except OSError:
+            # Linux's way to say that the other end is closed.
+            pass
+    os.close(controller)
+    text = seen.decode()
+    assert process.returncode == 0, text
+    assert "450/450" in text
+    assert "step/s" in text
+    assert ", eval -" in text
+    assert text.count("W&B tracks offline") == 1
+    assert "choice" not in text
+    assert (cwd / "run" / "wandb").is_dir()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_is_saved(number: signal.Signals, code: int, cwd: Path) -> None:
+    command = [*COMMAND, "sac", *TINY, "--total-timesteps", "1000000", "--eval-freq", "240"]
+    with subprocess.Popen(
+        [*command, "--out", "run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        # As Ctrl-C on a terminal: to the whole group, W&B's service included, and impatiently.
+        os.killpg(process.pid, number)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out.count("\n") == 1
+    assert f"interrupted by {number.name}" in out
+    assert "Traceback" not in err
+    run = cwd / "run"
+    status = json.loads((run / "status.json").read_text())
+    assert (status["status"], status["reason"]) == ("interrupted", number.name)
+    assert SAC.load(run / "model.zip", device="cpu").num_timesteps == status["timesteps"]
+    assert files(run) == {
+        *("config.yaml", "status.json", "progress.json", "evaluations.npz"),
+        *("model.zip", "best_model.zip", "wandb"),
+    }
+    assert b"eval/mean_reward" in tracked(run)
+
+
+@pytest.mark.parametrize("help_", [["--help"], ["sac", "--help"], ["td3", "--help"]])
+def test_help_loads_nothing_heavy(help_: list[str]) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "snrl.run", *help_]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "snrl.runs.hyperparameters" in imported
+    assert not imported & {"torch", "stable_baselines3", "gymnasium", "wandb", "numpy"}
+    assert "usage: python -m snrl.run" in done.stdout
+    if help_[0] == "sac":
+        for word in ("--sn-coef", "--ent-coef", "--wandb-project", "spectral normalisation:"):
+            assert word in done.stdout
+        assert "--policy-delay" not in done.stdout
+
+
+def test_flags_of_the_issue(cwd: Path) -> None:
+    """Every kind of flag at once, and what arrives in config.yaml."""
+    flags = {
+        "sn_layers": ["-1", "-2"],
+        "sn_coef": ["2"],
+        "n_power_iterations": ["2"],
+        "block_size": ["2"],
+        "seed": ["3"],
+        "n_envs": ["2"],
+        "train_freq": ["2", "step"],
+        "target_entropy": ["-1"],
+        "noise_type": ["normal"],
+    }
+    words = [w for name, v in flags.items() for w in ("--" + name.replace("_", "-"), *v)]
+    arguments = ["sac", "--sn", *words, *TINY, "--use-sde", "--total-timesteps", "20"]
+    assert main([*arguments, "--no-progress", "--no-wandb", "--out", "run"]) == 0
+    config = yaml.safe_load((cwd / "run/config.yaml").read_text())
+    assert config["sn_layers"] == [-1, -2]
+    assert (config["sn_coef"], config["n_power_iterations"], config["block_size"]) == (2.0, 2, 2)
+    assert (config["seed"], config["n_envs"], config["train_freq"]) == (3, 2, 2)
+    assert (config["target_entropy"], config["noise_type"]) == (-1.0, "normal")
+    assert config["use_sde"] is True
+
+
+BAD = {
+    "the following arguments are required": [],
+    "unknown algorithm ppo (choose from sac, td3)": ["ppo"],
+    "unknown flag --lerning-rate for sac: did you mean --learning-rate?": [
+        *("sac", "--lerning-rate", "1")
+    ],
+    "unknown flag --policy-delay for sac": ["sac", "--policy-delay", "2"],
+    # No abbreviations: a new option could change what one means.
+    "unknown flag --learning for sac": ["sac", "--learning", "1"],
+    "unexpected argument fast": ["sac", "fast"],
+    "expected one argument": ["sac", "--seed"],
+    "argument --seed: expected an integer in": ["sac", "--seed", "-1"],
+    "argument --learning-rate: expected a positive number": ["sac", "--learning-rate", "0"],
+    "argument --net-arch: expected positive layer widths": ["sac", "--net-arch", "0"],
+    "argument --sn-coef: expected a number greater than 0, got '0'": [
+        *("sac", "--sn", "--sn-coef", "0")
+    ],
+    "argument --sn-coef needs --sn": ["sac", "--sn-coef", "2"],
+    "layer -9 is outside the network": ["sac", "--sn", "--sn-layers", "-9"],
+    "argument --sn-layers: expected hidden, all, or negative": ["sac", "--sn", "--sn-layers", "2"],
+    "unknown environment Pendulum-v0: did you mean": ["sac", "--env", "Pendulum-v0"],
+    "No module named 'nowhere'": ["sac", "--env", "nowhere:Task-v0"],
+    "sac needs continuous actions": ["sac", "--env", "CartPole-v1"],
+    "device cuda:99 is not available": ["sac", "--device", "cuda:99"],
+    "cannot read none.yaml": ["sac", "--config", "none.yaml"],
+    "bad.yaml: unknown key gama: did you mean gamma? (allowed: env,": [
+        *("sac", "--config", "bad.yaml")
+    ],
+    "--out taken holds another run": ["sac", "--out", "taken"],
+    "--out bad.yaml is not a folder": ["sac", "--out", "bad.yaml"],
+    "cannot write the run folder bad.yaml/run": ["sac", "--out", "bad.yaml/run"],
+    "not allowed with argument": ["sac", "--track", "--no-wandb"],
+    'Hopper-v5 needs mujoco: pip install "snrl[mujoco]"': ["sac", "--env", "Hopper-v5"],
+    'LunarLanderContinuous-v3 needs Box2D: pip install "snrl[box2d]"': [
+        *("sac", "--env", "LunarLanderContinuous-v3")
+    ],
+    '--tensorboard needs tensorboard: pip install "snrl[tensorboard]"': ["sac", "--tensorboard"],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_one_line(
+    message: str, cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cwd / "bad.yaml").write_text("gama: 0.9\n")
+    (cwd / "taken").mkdir()
+    (cwd / "taken/status.json").touch()
+    for module in [n for n in sys.modules if n.startswith(("gymnasium.envs.mujoco", "mujoco"))]:
+        monkeypatch.delitem(sys.modules, module)
+    for module in ("mujoco", "Box2D", "tensorboard"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert main(BAD[message]) == 2
+    out, err = capsys.readouterr()
+    (line,) = err.splitlines()
+    assert line.startswith("snrl.run: error: ")
+    assert message in line
+    assert out == ""
+    assert files(cwd) == {"bad.yaml", "taken"}
+    assert files(cwd / "taken") == {"status.json"}
+
+
+def test_bad_input_in_a_process(cwd: Path) -> None:
+    command = [*COMMAND, "sac", "--sn", "--sn-layers", "-9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert files(cwd) == set()
+
+
+def test_a_bug_in_the_task_fails_the_run(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Failing(gym.Wrapper[Any, Any, Any, Any]):
+        def __init__(self, **kwargs: Any) -> None:
+            super().__init__(gym.make("Pendulum-v1", **kwargs))
+
+        def step(self, action: Any) -> Any:
+            raise RuntimeError(f"the task broke at {action}")
+
+    gym.register("Failing-v0", Failing, disable_env_checker=True)
+    assert main(["sac", "--env", "Failing-v0", *TINY, "--no-wandb", "--out", "run"]) == 1
+    assert "RuntimeError: the task broke" in capsys.readouterr().err
+    assert json.loads((cwd / "run/status.json").read_text())["status"] == "failed"
