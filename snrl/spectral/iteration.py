@@ -130,17 +130,16 @@ def track(
     rank = block.shape[-1]
     tiny = torch.finfo(weight.dtype).tiny
     for step in range(1, max(max_steps, n_power_iterations) + 1):
-        image = weight @ block
+        image = _apply(weight, block)
         # Squares of the weights' scale would leave float32, so none is ever formed.
         scale = image.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
         image = image / scale
         before = torch.linalg.vector_norm(image, dim=-2)
-        # imageᵀW rather than Wᵀimage: row-major W streams through this product.
-        pulled = image.mT @ weight
+        pulled = image.mT @ weight  # (k, r, n)
         pulled = pulled / pulled.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)
         # Householder QR: orthonormal also where columns vanish or depend on each other.
         basis, _ = torch.linalg.qr(torch.cat((block, pulled.mT, direction), -1).nan_to_num())
-        image = weight @ basis / scale
+        image = _apply(weight, basis) / scale
         squares, ritz = torch.linalg.eigh((image.mT @ image).nan_to_num())
         after = squares[..., -rank:].flip(-1).clamp_min(0.0).sqrt()
         ritz = ritz[..., -rank:].flip(-1)
@@ -168,8 +167,9 @@ def sigma_estimate(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
         Shape ``(...)``. For unit vectors a lower bound on ``‖W‖₂``. The gradient flows to
         ``weight`` (it is ``u vᵀ``), and to ``u`` and ``v`` if they ask for it.
     """
-    image: Tensor = weight @ v.unsqueeze(-1)
-    sigma: Tensor = torch.linalg.vecdot(u, image.squeeze(-1))
+    # uᵀW before v: see _apply.
+    image: Tensor = u.unsqueeze(-2) @ weight
+    sigma: Tensor = torch.linalg.vecdot(image.squeeze(-2), v)
     return sigma
 
 
@@ -187,3 +187,12 @@ def exact_sigma(weight: Tensor) -> Tensor:
     values = torch.linalg.svdvals(weight.double().nan_to_num(0.0, 0.0, 0.0))[..., 0]
     sigma: Tensor = values.where(finite, torch.nan)
     return sigma
+
+
+def _apply(weight: Tensor, block: Tensor) -> Tensor:
+    """Compute ``W V`` for a ``V`` of few columns, as ``(VᵀWᵀ)ᵀ``.
+
+    With few rows on the left and W on the right the product streams through W; the other way
+    round, torch's CPU product of two 256×256 matrices with four columns takes five times as long.
+    """
+    return (block.mT @ weight.mT).mT

@@ -1,20 +1,31 @@
 """Layers that apply their weight divided by its spectral norm."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from snrl.spectral.normalizer import SpectralNormalizer
+
+class Normalizer(Protocol):
+    """What a layer needs of the module that keeps its vectors: ``SpectralNormalizer``."""
+
+    def effective_weight(self, layer: "SpectralLayer") -> Tensor:
+        """Compute the weight that the layer applies."""
+
+    def effective_weights(self, layers: Sequence["SpectralLayer"]) -> Tensor:
+        """Compute the weights that layers of one shape apply, stacked."""
+
+    def refresh(self, layers: Sequence["SpectralLayer"]) -> None:
+        """Carry the layers' vectors over a change of their weights."""
+
+    def reset(self, layers: Sequence["SpectralLayer"]) -> None:
+        """Compute the layers' vectors anew."""
 
 
 class Slot(NamedTuple):
     """Where the singular vectors of a layer are kept: a row of a normalizer's vectors."""
 
-    normalizer: SpectralNormalizer
+    normalizer: Normalizer
     shape: str
     row: int
 
