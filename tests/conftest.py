@@ -16,7 +16,7 @@ ALGORITHMS = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
 TINY = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Callable[..., OffPolicyAlgorithm]:
     """Make a small model: ``make("sac")``; ``policy_kwargs`` are merged with a small network."""
 
@@ -44,12 +44,12 @@ def _applied(layer: nn.Module) -> np.ndarray:
     return answers.flatten(1).T.double().cpu().numpy()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def applied() -> Callable[[nn.Module], np.ndarray]:
     return _applied
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assert_normalised() -> Callable[..., None]:
     """Assert, by SVD, that the chosen layers of all critics have the norm, and no other changed."""
 
@@ -59,6 +59,7 @@ def assert_normalised() -> Callable[..., None]:
         coef: float = 1.0,
         rtol: float = 1e-2,
         parts: tuple[str, ...] = ("critic", "critic_target"),
+        others: bool = True,
     ) -> None:
         for part in parts:
             for network in getattr(owner, part).q_networks:
@@ -66,19 +67,18 @@ def assert_normalised() -> Callable[..., None]:
                 named = {"hidden": linear[1:-1], "all": linear}
                 chosen = named[layers] if isinstance(layers, str) else [linear[i] for i in layers]
                 assert chosen
-                for layer in linear:
-                    matrix = _applied(layer)
-                    if any(layer is other for other in chosen):
-                        norm = np.linalg.norm(matrix, 2)
-                        assert norm == pytest.approx(coef, rel=rtol), (part, layer)
-                    else:
-                        raw = layer.weight.detach().cpu().numpy()
-                        np.testing.assert_allclose(matrix, raw, atol=1e-5 * np.abs(raw).max())
+                for layer in chosen:
+                    norm = np.linalg.norm(_applied(layer), 2)
+                    assert norm == pytest.approx(coef, rel=rtol), (part, layer)
+                rest = [x for x in linear if all(x is not layer for layer in chosen)]
+                for layer in rest if others else ():
+                    raw = layer.weight.detach().cpu().numpy()
+                    np.testing.assert_allclose(_applied(layer), raw, atol=1e-5 * np.abs(raw).max())
 
     return check
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def watch(assert_normalised: Callable[..., None]) -> Callable[..., list[str]]:
     """Check the norm each time a critic or a target is evaluated; the list tells which it was."""
 
@@ -89,7 +89,7 @@ def watch(assert_normalised: Callable[..., None]) -> Callable[..., list[str]]:
             def hook(*_: Any) -> None:
                 if not busy:
                     busy.append(True)
-                    assert_normalised(model, *args, parts=(part,), **kwargs)
+                    assert_normalised(model, *args, parts=(part,), others=False, **kwargs)
                     busy.clear()
                     seen.append(part)
 

@@ -28,7 +28,6 @@ class SpectralCritic(ContinuousCritic):
         super().__init__(*args, **kwargs)
         self.normalized: tuple[SpectralLayer, ...] = ()
         self.is_target = False
-        self._can_stack = can_stack(self.q_networks)
 
     def normalize(
         self, normalizer: SpectralNormalizer, layers: LayerSelection, features: bool
@@ -68,7 +67,7 @@ class SpectralCritic(ContinuousCritic):
             One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in SB3: not into
             a shared features extractor. No state changes.
         """
-        if not self._can_stack:
+        if not can_stack(self.q_networks):
             return super().forward(obs, actions)
         with torch.set_grad_enabled(not self.share_features_extractor):
             features = self.extract_features(obs, self.features_extractor)
@@ -86,6 +85,7 @@ class SpectralCritic(ContinuousCritic):
         SB3 averages the target with ``polyak_update(critic.parameters(),
         critic_target.parameters(), tau)``, writing through ``.data``: no hook and no version
         counter sees it. But it takes the parameters to the last one, which is when this refreshes.
+        To take them for another purpose costs a refresh, which brings the vectors closer yet.
         """
         yield from super().parameters(recurse)
         if self.is_target:

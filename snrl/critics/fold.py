@@ -24,8 +24,8 @@ def fold_spectral_norm(module: FoldableT) -> FoldableT:
     Returns:
         A copy that computes the same values (actions, Q-values) without normalisation. A policy
         becomes one of SB3's own class; an algorithm saves to a zip that SB3 loads where ``snrl``
-        is not installed. Such an algorithm shares environment and replay buffer with the original,
-        and its critic optimiser starts afresh: moments of the raw weights mean nothing for the
+        is not installed. It shares environment, replay buffer and logger with the original; its
+        critic optimiser starts afresh, because moments of the raw weights mean nothing for the
         baked ones. Training it further trains a plain critic.
     """
     if isinstance(module, OffPolicyAlgorithm):
@@ -36,16 +36,16 @@ def fold_spectral_norm(module: FoldableT) -> FoldableT:
 
 
 def _fold_algorithm(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
-    policy = model.policy
-    plain = copy.copy(model)
-    if not isinstance(policy, SpectralPolicy):
-        return plain
-    plain.policy = fold_spectral_norm(policy)
-    plain.policy_class = type(plain.policy)
-    plain.policy_kwargs = {
-        name: value for name, value in model.policy_kwargs.items() if name not in policy.sn_kwargs
-    }
-    plain._create_aliases()  # type: ignore[attr-defined]
+    shared = (model.env, model._vec_normalize_env, model.replay_buffer, vars(model).get("_logger"))
+    plain = copy.deepcopy(model, {id(part): part for part in shared if part is not None})
+    policy = plain.policy
+    if isinstance(policy, SpectralPolicy):
+        options = policy.sn_kwargs
+        _fold_module(policy)
+        plain.policy_class = type(policy)
+        plain.policy_kwargs = {
+            name: value for name, value in plain.policy_kwargs.items() if name not in options
+        }
     return plain
 
 
@@ -53,7 +53,7 @@ def _fold_module(module: nn.Module) -> None:
     fold_in_place(module)
     for part in module.modules():
         if isinstance(part, SpectralCritic):
-            del part.normalized, part.is_target, part._can_stack
+            del part.normalized, part.is_target
             part.__class__ = ContinuousCritic  # type: ignore[assignment]
     if isinstance(module, SpectralPolicy):
         del module.sn_kwargs

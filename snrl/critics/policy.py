@@ -55,7 +55,7 @@ class SpectralPolicy(BasePolicy):
         """Build the SB3 policy and normalise its critic and target."""
         # Set before SB3's constructor, because that is what calls _build.
         self.sn_kwargs: dict[str, Any] = {
-            "sn_layers": sn_layers if isinstance(sn_layers, str) else tuple(sn_layers),
+            "sn_layers": tuple(sn_layers) if isinstance(sn_layers, list) else sn_layers,
             "sn_coef": sn_coef,
             "n_power_iterations": n_power_iterations,
             "block_size": block_size,

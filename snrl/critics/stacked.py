@@ -1,31 +1,36 @@
 """An ensemble of equal networks as one network with one more dimension."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from snrl.spectral import SpectralLayer
+from snrl.spectral.layers import SpectralLinear
+
+_LINEAR = (nn.Linear, SpectralLinear)
 
 
 def can_stack(networks: Sequence[nn.Sequential]) -> bool:
     """Tell whether :func:`stacked_forward` computes what the networks compute one by one.
 
-    It does where each position holds either a linear layer or a module without parameters and
-    buffers, such as an activation, which is applied to all rows of all networks at once. Batch
-    statistics and learned activations (``PReLU``) are not shared that way.
+    It does where each position holds linear layers, or one of torch's activations without
+    parameters, which is applied to all rows of all networks at once, and where nobody hooked a
+    module: a hook expects to see its own network pass by.
 
     Args:
         networks: At least one network.
 
     Returns:
-        True if all networks have the same types at each position and each is of those two kinds.
+        True if all of them have the same types at each position and all are of those two kinds.
     """
     if len({len(network) for network in networks}) != 1:
         return False
     return all(
         len({type(module) for module in modules}) == 1
-        and (isinstance(modules[0], nn.Linear) or not any(_tensors(modules[0])))
+        and (type(modules[0]) in _LINEAR or _is_plain_activation(modules[0]))
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+        and not any(module._backward_hooks or module._backward_pre_hooks for module in modules)
         for modules in zip(*networks, strict=True)
     )
 
@@ -43,7 +48,7 @@ def stacked_forward(networks: Sequence[nn.Sequential], x: Tensor) -> Tensor:
     hidden = x.expand(len(networks), *x.shape)
     for modules in zip(*networks, strict=True):
         first = modules[0]
-        if isinstance(first, nn.Linear):
+        if type(first) in _LINEAR:
             weight = stacked_weight(modules)
             if first.bias is None:
                 hidden = hidden @ weight.mT
@@ -53,7 +58,7 @@ def stacked_forward(networks: Sequence[nn.Sequential], x: Tensor) -> Tensor:
         else:
             # (k, batch, width) to (k·batch, width): an activation along dim=1 still means width.
             rows: Tensor = first(hidden.flatten(0, 1))
-            hidden = rows.view(*hidden.shape[:2], -1)
+            hidden = rows.view(*hidden.shape[:2], rows.shape[-1])
     return hidden
 
 
@@ -72,6 +77,6 @@ def stacked_weight(layers: Sequence[nn.Linear]) -> Tensor:
     return torch.stack([layer.weight for layer in layers])
 
 
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
+def _is_plain_activation(module: nn.Module) -> bool:
+    known = type(module) is nn.Identity or type(module).__module__ == nn.ReLU.__module__
+    return known and not module.state_dict()

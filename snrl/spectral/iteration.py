@@ -155,6 +155,30 @@ def track(
     return Vectors(u, block[..., 0].contiguous(), block, direction)
 
 
+@torch.no_grad()
+def belong(weight: Tensor, vectors: Vectors, exact: Vectors, rtol: float = 1e-2) -> Tensor:
+    """Tell whether vectors from elsewhere can be those of the given weights.
+
+    Args:
+        weight: Matrices, shape ``(k, m, n)``.
+        vectors: The vectors in question.
+        exact: Leading vectors of the same matrices.
+        rtol: How far below the exact ``sigma`` theirs may lie, and how far from unit length they.
+
+    Returns:
+        bool, shape ``(k,)``: orthonormal, ``v`` the first of the block, and ``sigma`` close.
+    """
+    eye = torch.eye(vectors.block.shape[-1]).to(weight)
+    orthonormal = (vectors.block.mT @ vectors.block - eye).abs().amax((-2, -1)) < rtol
+    unit = (torch.linalg.vector_norm(vectors.u, dim=-1) - 1).abs() < rtol
+    first = (vectors.block[..., 0] == vectors.v).all(-1)
+    sigma = sigma_estimate(weight, vectors.u, vectors.v)
+    close = sigma >= (1 - rtol) * sigma_estimate(weight, exact.u, exact.v)
+    finite = vectors.direction.isfinite().all(-1).all(-1)
+    belongs: Tensor = orthonormal & unit & first & close & finite
+    return belongs
+
+
 def sigma_estimate(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Compute ``sigma = uᵀ W v`` (Miyato et al. 2018, eq. 12).
 

@@ -12,6 +12,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from snrl.spectral.iteration import (
     Vectors,
+    belong,
     exact_sigma,
     leading_vectors,
     sigma_estimate,
@@ -188,8 +189,26 @@ class SpectralNormalizer(nn.Module):
             rows = _as_slice([layer.slot.row for layer in group])
             yield self._store(shape), rows, torch.stack([x.weight.flatten(1) for x in group])
 
-    def _load_from_state_dict(self, *_: Any) -> None:
-        """Accept any vectors or none: what does not fit these layers is not asked for."""
+    @torch.no_grad()
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        """Take over the saved vectors that belong to the weights as they are now.
+
+        The layers were loaded before and have computed theirs from the weights alone. Saved ones
+        are better only in that a run goes on bit for bit, and may be of other layers or missing.
+        """
+        for shape, store in self._modules.items():
+            assert isinstance(store, _Store)
+            own = store.read(slice(None))
+            keys = [f"{prefix}{shape}.{name}" for name in Vectors._fields]
+            saved = [state_dict[key] for key in keys if key in state_dict]
+            if [x.shape for x in saved] != [x.shape for x in own]:
+                continue
+            loaded = Vectors(*(x.to(y) for x, y in zip(saved, own, strict=True)))
+            layers = [layer for layer in self.layers if layer.slot.shape == shape]
+            weight = torch.stack([layer.weight.flatten(1) for layer in layers])
+            rows = belong(weight, loaded, own).nonzero().flatten().tolist()
+            if rows:
+                store.write(rows, Vectors(*(part[rows] for part in loaded)))
 
 
 class _Store(nn.Module):
@@ -227,11 +246,8 @@ class _Store(nn.Module):
             buffer[rows] = value
             setattr(self, name, buffer)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-        saved = {name: state_dict.get(prefix + name) for name in Vectors._fields}
-        if all(x is not None and x.shape == getattr(self, name).shape for name, x in saved.items()):
-            for name, value in saved.items():
-                setattr(self, name, cast("Tensor", value).to(getattr(self, name), copy=True))
+    def _load_from_state_dict(self, *_: Any) -> None:
+        """Leave it to the normalizer, which knows the weights."""
 
 
 def _checked(layer: nn.Module) -> SpectralLayer:

@@ -177,9 +177,7 @@ def test_q1_forward_is_the_first_of_forward(make: Make, n_critics: int) -> None:
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
 @pytest.mark.parametrize("trained", [0, 40])
-def test_forwards_predictions_and_modes_change_nothing(
-    make: Make, algo: str, trained: int
-) -> None:
+def test_forwards_predictions_and_modes_change_nothing(make: Make, algo: str, trained: int) -> None:
     model = make(algo, policy_kwargs={"sn_layers": "all"}, learn=trained)
     policy = model.policy
     before = copy.deepcopy(policy.state_dict())
@@ -196,7 +194,6 @@ def test_forwards_predictions_and_modes_change_nothing(
             with torch.no_grad():
                 critic(obs, actions)
             torch.cat(critic(obs, actions)).sum().backward()
-            list(critic.parameters())
         model.predict(obs.numpy(), deterministic=True)
     assert torch.equal(torch.get_rng_state(), random_state)
     after = policy.state_dict()
@@ -205,6 +202,16 @@ def test_forwards_predictions_and_modes_change_nothing(
     assert all(
         torch.equal(old, new) for old, new in zip(vectors, policy.spectral.buffers(), strict=True)
     )
+
+
+def test_reading_the_targets_parameters_leaves_its_values(make: Make) -> None:
+    model = make("sac", policy_kwargs={"sn_layers": "all"}, learn=40)
+    obs, actions = batch()
+    expected = torch.cat(model.critic_target(obs, actions))
+    for _ in range(20):
+        assert sum(parameter.numel() for parameter in model.critic_target.parameters()) > 0
+    got = torch.cat(model.critic_target(obs, actions))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
