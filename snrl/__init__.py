@@ -4,14 +4,15 @@
 ``SAC``, ``TD3`` and ``DDPG``.
 """
 
+import re
 import sys
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snrl.critics.fold import fold_spectral_norm
     from snrl.sac import SNSACPolicy
-    from snrl.spectral import SpectralNormalizer, spectral_normalize
+    from snrl.spectral import SpectralNormalizer, fold_spectral_norm, spectral_normalize
     from snrl.td3 import SNTD3Policy
 
 __all__ = [
@@ -26,7 +27,7 @@ _HOMES = {
     "SNSACPolicy": "snrl.sac",
     "SNTD3Policy": "snrl.td3",
     "SpectralNormalizer": "snrl.spectral",
-    "fold_spectral_norm": "snrl.critics.fold",
+    "fold_spectral_norm": "snrl.spectral",
     "spectral_normalize": "snrl.spectral",
 }
 
@@ -43,10 +44,13 @@ def _is_own_command() -> bool:
     A command parses its arguments before it loads torch, so that ``--help`` answers at once. While
     a module is being located, ``sys.argv[0]`` is ``-m`` (documented for ``sys.argv``).
     """
-    if sys.argv[:1] != ["-m"] or "-m" not in sys.orig_argv:
+    if sys.argv[:1] != ["-m"]:
         return False
-    name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-    return name.startswith("snrl.")
+    for flag, following in pairwise([*sys.orig_argv[1:], ""]):
+        # Also as the last of combined flags, and glued to its module: -um snrl.run, -msnrl.run.
+        if module := re.fullmatch(r"-[bBdEiIOPqsSuvx]*m(.*)", flag):
+            return (module[1] or following).startswith("snrl.")
+    return False
 
 
 if not _is_own_command():

@@ -215,6 +215,10 @@ BAD = {
     "argument --sn-layers: expected hidden, all, or negative": ["sac", "--sn", "--sn-layers", "2"],
     "unknown environment Pendulum-v0: did you mean": ["sac", "--env", "Pendulum-v0"],
     "No module named 'nowhere'": ["sac", "--env", "nowhere:Task-v0"],
+    "Empty module name": ["sac", "--env", ":Pendulum-v1"],
+    "environment ..:Task-v0": ["sac", "--env", "..:Task-v0"],
+    "device meta is not available": ["sac", "--device", "meta"],
+    "date.yaml is not valid YAML": ["sac", "--config", "date.yaml"],
     "sac needs continuous actions": ["sac", "--env", "CartPole-v1"],
     "device cuda:99 is not available": ["sac", "--device", "cuda:99"],
     "cannot read none.yaml": ["sac", "--config", "none.yaml"],
@@ -238,6 +242,7 @@ def test_bad_input_is_one_line(
     message: str, cwd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (cwd / "bad.yaml").write_text("gama: 0.9\n")
+    (cwd / "date.yaml").write_text("seed: 2020-13-45\n")
     (cwd / "taken").mkdir()
     (cwd / "taken/status.json").touch()
     for module in [n for n in sys.modules if n.startswith(("gymnasium.envs.mujoco", "mujoco"))]:
@@ -250,7 +255,7 @@ def test_bad_input_is_one_line(
     assert line.startswith("snrl.run: error: ")
     assert message in line
     assert out == ""
-    assert files(cwd) == {"bad.yaml", "taken"}
+    assert files(cwd) == {"bad.yaml", "date.yaml", "taken"}
     assert files(cwd / "taken") == {"status.json"}
 
 

@@ -1,5 +1,6 @@
 """SB3 critics built from normalised, stacked layers."""
 
+import snrl.critics.fold  # noqa: F401  (teaches fold_spectral_norm policies and algorithms)
 from snrl.critics.critic import SpectralCritic, sigma_max
 from snrl.critics.policy import SpectralPolicy
 

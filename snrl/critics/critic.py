@@ -80,15 +80,17 @@ class SpectralCritic(ContinuousCritic):
             self.normalized[0].slot.normalizer.refresh(self.normalized)
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """Iterate over the parameters; a target's vectors are refreshed when all were taken.
+        """Iterate over the parameters, and refresh a target's vectors if that changed its weights.
 
         SB3 averages the target with ``polyak_update(critic.parameters(),
         critic_target.parameters(), tau)``, writing through ``.data``: no hook and no version
-        counter sees it. But it takes the parameters to the last one, which is when this refreshes.
-        To take them for another purpose costs a refresh, which brings the vectors closer yet.
+        counter sees it. But it writes while it iterates, and takes the parameters to the last
+        one, which is when this looks whether a normalised weight is another than at the first.
         """
+        watched = [layer.weight for layer in self.normalized] if self.is_target else []
+        before = [weight.detach().clone() for weight in watched]
         yield from super().parameters(recurse)
-        if self.is_target:
+        if not all(map(torch.equal, before, watched)):
             self.refresh()
 
     def load_from_vector(self, vector: np.ndarray) -> None:

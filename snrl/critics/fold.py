@@ -1,47 +1,33 @@
-"""From a policy or model with normalised critics to a plain one of SB3's own classes."""
+"""Folding for SB3: what :func:`fold_spectral_norm` does to policies and algorithms."""
 
 import copy
-from typing import TypeVar, cast
+from typing import Any, cast
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
 from torch import nn
 
 from snrl.critics.critic import SpectralCritic
 from snrl.critics.policy import SpectralPolicy
-from snrl.spectral.normalize import fold_in_place
-
-FoldableT = TypeVar("FoldableT", bound=nn.Module | OffPolicyAlgorithm)
+from snrl.spectral.normalize import fold_in_place, fold_spectral_norm
 
 
-def fold_spectral_norm(module: FoldableT) -> FoldableT:
-    """Make a plain copy with the effective weights baked in.
-
-    Args:
-        module: A torch module, an SB3 policy, or an SB3 algorithm with such a policy. Not
-            modified.
-
-    Returns:
-        A copy that computes the same values (actions, Q-values) without normalisation. A policy
-        becomes one of SB3's own class; an algorithm saves to a zip that SB3 loads where ``snrl``
-        is not installed. It shares environment, replay buffer and logger with the original; its
-        critic optimiser starts afresh, because moments of the raw weights mean nothing for the
-        baked ones. Training it further trains a plain critic.
-    """
-    if isinstance(module, OffPolicyAlgorithm):
-        return cast("FoldableT", _fold_algorithm(module))
-    plain = copy.deepcopy(module)
-    _fold_module(plain)
+@fold_spectral_norm.register
+def _fold_model(model: BaseModel) -> BaseModel:
+    plain = copy.deepcopy(model, _not_copied(model))
+    _fold(plain)
     return plain
 
 
+@fold_spectral_norm.register
 def _fold_algorithm(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     shared = (model.env, model._vec_normalize_env, model.replay_buffer, vars(model).get("_logger"))
-    plain = copy.deepcopy(model, {id(part): part for part in shared if part is not None})
+    memo = {id(part): part for part in shared if part is not None}
+    plain = copy.deepcopy(model, memo | _not_copied(model.policy))
     policy = plain.policy
     if isinstance(policy, SpectralPolicy):
         options = policy.sn_kwargs
-        _fold_module(policy)
+        _fold(policy)
         plain.policy_class = type(policy)
         plain.policy_kwargs = {
             name: value for name, value in plain.policy_kwargs.items() if name not in options
@@ -49,7 +35,13 @@ def _fold_algorithm(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     return plain
 
 
-def _fold_module(module: nn.Module) -> None:
+def _not_copied(module: nn.Module) -> dict[int, Any]:
+    """Memo for ``deepcopy``: with gSDE an action distribution holds a graph, which cannot be."""
+    parts = [part for part in module.modules() if hasattr(part, "action_dist")]
+    return {id(part.action_dist): copy.copy(part.action_dist) for part in parts}
+
+
+def _fold(module: BaseModel) -> None:
     fold_in_place(module)
     for part in module.modules():
         if isinstance(part, SpectralCritic):

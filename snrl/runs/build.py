@@ -102,7 +102,7 @@ def _check_device(name: str) -> None:
         return
     try:
         device = torch.device(name)
-        # Only an allocation tells whether the device is there.
-        torch.empty(1, device=device)
+        # Only a value that comes back tells whether the device is there and computes.
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"device {name} is not available") from error

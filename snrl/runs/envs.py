@@ -50,11 +50,11 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
 
 
 def _check_known(env: str) -> None:
-    module, _, name = env.rpartition(":")
-    if module:
+    module, colon, name = env.rpartition(":")
+    if colon:
         try:
             importlib.import_module(module)
-        except ImportError as error:
+        except (ImportError, TypeError, ValueError) as error:
             raise ConfigError(f"environment {env}: {error}") from error
     if name not in gym.registry:
         raise ConfigError(f"unknown environment {name}{suggestion(name, gym.registry)}")

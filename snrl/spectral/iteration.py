@@ -156,7 +156,7 @@ def track(
 
 
 @torch.no_grad()
-def belong(weight: Tensor, vectors: Vectors, exact: Vectors, rtol: float = 1e-2) -> Tensor:
+def belong(weight: Tensor, vectors: Vectors, exact: Vectors, rtol: float = 1e-3) -> Tensor:
     """Tell whether vectors from elsewhere can be those of the given weights.
 
     Args:

@@ -1,7 +1,8 @@
 """The two verbs: normalise any torch module in place, and bake the result into a plain copy."""
 
 import copy
-from typing import TypeVar, cast
+from functools import singledispatch
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -24,13 +25,15 @@ def spectral_normalize(
 
     Nothing else is to be done: the vectors are refreshed after each ``step()`` of whichever
     optimiser holds the weights, and after ``load_state_dict``. Where weights are changed by hand,
-    call ``module.spectral.refresh()``. Convolutions are held by the norm of the reshaped kernel
+    call ``module.spectral.reset()``. Convolutions are held by the norm of the reshaped kernel
     ``(out, in·k…)``, as torch does, which is not the norm of the convolution.
 
     Args:
-        module: Network with ``Linear`` or ``Conv`` layers, registered from input to output.
-            Mutated: its layers apply their effective weights, and it gains the submodule
-            ``spectral``, a :class:`SpectralNormalizer`. Keys of its parameters stay.
+        module: Network with ``Linear`` or ``Conv1d`` to ``Conv3d`` layers, registered from input
+            to output. Layers of other types, subclasses of these and parametrised layers are left
+            alone and do not count. Mutated: its layers apply their effective weights, and it
+            gains the submodule ``spectral``, a :class:`SpectralNormalizer`. Keys of its parameters
+            stay.
         layers: Negative indices from the output, ``"hidden"`` or ``"all"``: see
             :func:`select_layers`.
         coef: The norm each layer is held to.
@@ -57,15 +60,32 @@ def spectral_normalize(
     return module
 
 
-def fold_spectral_norm(module: ModuleT) -> ModuleT:
-    """Make a plain copy of a network, the effective weights baked in.
+@singledispatch
+def fold_spectral_norm(module: Any) -> Any:
+    """Make a plain copy with the effective weights baked in.
 
     Args:
-        module: Network with normalised layers. Not modified.
+        module: A torch module with normalised layers; with ``snrl.critics``, also an SB3 policy,
+            or an SB3 off-policy algorithm. Not modified.
 
     Returns:
-        A deep copy that computes the same values with torch's own layers, without vectors.
+        A copy that computes the same values (outputs, actions, Q-values) with torch's own layers
+        and without vectors. A policy becomes one of SB3's own class; an algorithm saves to a zip
+        that SB3 loads where ``snrl`` is not installed. The copy of an algorithm shares
+        environment, replay buffer and logger with the original; its critic optimiser starts
+        afresh, because moments of the raw weights mean nothing for the baked ones. Training it
+        further trains a plain critic.
+
+    Raises:
+        TypeError: If it is something else.
     """
+    raise TypeError(
+        f"expected a torch module or an SB3 off-policy algorithm, got {type(module).__name__}"
+    )
+
+
+@fold_spectral_norm.register
+def _fold_module(module: nn.Module) -> nn.Module:
     plain = copy.deepcopy(module)
     fold_in_place(plain)
     return plain

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral, Real
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -52,14 +53,14 @@ class SpectralNormalizer(nn.Module):
             ValueError: If an argument is out of its range.
         """
         super().__init__()
-        if not (isinstance(coef, int | float) and math.isfinite(coef) and coef > 0):
+        if not _is_a(Real, coef) or not 0 < coef < math.inf:
             raise ValueError(f"the coefficient must be a positive number, got {coef!r}")
         for name, value in (("n_power_iterations", n_power_iterations), ("block_size", block_size)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not _is_a(Integral, value) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.coef = float(coef)
-        self.n_power_iterations = n_power_iterations
-        self.block_size = block_size
+        self.n_power_iterations = int(n_power_iterations)
+        self.block_size = int(block_size)
         self.layers: list[SpectralLayer] = []
         _live.add(self)
 
@@ -80,7 +81,7 @@ class SpectralNormalizer(nn.Module):
 
         Raises:
             TypeError: If a layer is of another type.
-            ValueError: If a layer is normalised already, or given twice.
+            ValueError: If a layer is normalised already, given twice, or pruned.
         """
         added = [_checked(layer) for layer in layers]
         if len({id(layer) for layer in added}) != len(added):
@@ -250,12 +251,18 @@ class _Store(nn.Module):
         """Leave it to the normalizer, which knows the weights."""
 
 
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _checked(layer: nn.Module) -> SpectralLayer:
     if type(layer) in PLAIN_TYPES:
         raise ValueError(f"the layer is normalised already: {layer}")
     if type(layer) not in SPECTRAL_TYPES:
         names = ", ".join(known.__name__ for known in SPECTRAL_TYPES)
         raise TypeError(f"only layers of type {names} can be normalised, got {layer}")
+    if "weight" not in layer._parameters:
+        raise ValueError(f"expected a layer whose weight is a parameter (not pruned), got {layer}")
     return cast("SpectralLayer", layer)
 
 

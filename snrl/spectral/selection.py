@@ -1,6 +1,7 @@
 """Which layers of a network are normalised: counted from the output, as in Gogianu et al. 2021."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 LayerSelection = Sequence[int] | str
 
@@ -38,7 +39,7 @@ def select_layers(layers: LayerSelection, n_layers: int) -> tuple[int, ...]:
             f'layers must be "hidden", "all" or negative indices from the output, got {layers!r}'
         )
     for index in layers:
-        if not isinstance(index, int) or isinstance(index, bool) or index >= 0:
+        if isinstance(index, bool) or not isinstance(index, Integral) or index >= 0:
             raise ValueError(
                 f"layers are counted from the output with negative integers (-1 is the output "
                 f"layer), got {index!r} in {tuple(layers)!r}"

@@ -204,14 +204,12 @@ def test_forwards_predictions_and_modes_change_nothing(make: Make, algo: str, tr
     )
 
 
-def test_reading_the_targets_parameters_leaves_its_values(make: Make) -> None:
+def test_reading_the_targets_parameters_changes_nothing(make: Make) -> None:
     model = make("sac", policy_kwargs={"sn_layers": "all"}, learn=40)
-    obs, actions = batch()
-    expected = torch.cat(model.critic_target(obs, actions))
-    for _ in range(20):
-        assert sum(parameter.numel() for parameter in model.critic_target.parameters()) > 0
-    got = torch.cat(model.critic_target(obs, actions))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    before = copy.deepcopy(model.policy.state_dict())
+    assert sum(parameter.numel() for parameter in model.critic_target.parameters()) > 0
+    after = model.policy.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])

@@ -288,3 +288,23 @@ def test_a_policy_class_of_the_users_own_folds_to_its_plain_base(make: Make) -> 
 
     folded = snrl.fold_spectral_norm(make("sac", OwnPolicy))
     assert type(folded.policy) is sac_policies.SACPolicy
+
+
+def test_a_model_with_gsde_folds_in_mid_training_and_both_go_on(make: Make) -> None:
+    model = make("sac", use_sde=True, learn=30)
+    folded = snrl.fold_spectral_norm(model)
+    obs = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    expected, _ = model.predict(obs, deterministic=True)
+    np.testing.assert_array_equal(folded.predict(obs, deterministic=True)[0], expected)
+    folded.learn(5)
+    model.learn(5)
+
+
+def test_training_a_folded_model_leaves_the_original_alone(make: Make) -> None:
+    model = make("sac", learn=30)
+    before = copy.deepcopy((model.policy.state_dict(), model.log_ent_coef))
+    folded = snrl.fold_spectral_norm(model)
+    folded.train(5, batch_size=16)
+    assert not torch.equal(folded.log_ent_coef, before[1])
+    assert torch.equal(model.log_ent_coef, before[1])
+    assert all(torch.equal(v, before[0][k]) for k, v in model.policy.state_dict().items())

@@ -90,3 +90,8 @@ def test_a_refused_network_is_left_as_it_was():
         spectral_normalize(net, layers=(-1, -9))
     assert not any(isinstance(module, SpectralLayer) for module in net.modules())
     assert "spectral" not in dict(net.named_children())
+
+
+def test_folds_nothing_else():
+    with pytest.raises(TypeError, match="expected a torch module or an SB3 off-policy algorithm"):
+        fold_spectral_norm("model.zip")

@@ -3,9 +3,11 @@
 import copy
 import gc
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import spectral_norm
 
 from snrl.spectral import SpectralNormalizer, exact_sigma
@@ -250,6 +252,30 @@ def test_refuses_other_layers_and_layers_it_has():
     assert type(layer) is SpectralLinear
     with pytest.raises(ValueError, match="normalised already"):
         normalizer.add([layer])
+
+
+def test_refuses_a_pruned_layer_and_takes_numpy_numbers():
+    layer = prune.l1_unstructured(nn.Linear(4, 3), "weight", 0.5)
+    with pytest.raises(ValueError, match="not pruned"):
+        SpectralNormalizer().add([layer])
+    normalizer = SpectralNormalizer(np.float32(2.0), np.int64(2), np.int64(1))
+    normalizer.add([nn.Linear(4, 3)])
+    assert normalizer.exact_sigmas().item() == pytest.approx(2.0, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_saved_vectors_of_other_weights_are_not_trusted(scale):
+    """Vectors of the right shapes, but another layer's, or of weights that moved since."""
+    first = nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9))
+    spectral = normalized(first[0])
+    saved = spectral.state_dict()
+    other = normalized(first[1])
+    other.load_state_dict(saved)
+    assert other.exact_sigmas().item() == pytest.approx(1.0, abs=1e-6)
+    for key, value in saved.items():
+        saved[key] = torch.randn_like(value) * scale
+    spectral.load_state_dict(saved)
+    assert spectral.exact_sigmas().item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_dropped_normalizer_is_forgotten():
