@@ -7,8 +7,14 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
+ROUNDING = 1e-7
 COLUMNS = {"error_max_early": "first quarter, max", "error_median_late": "rest, median",
            "error_99_late": "99%", "error_max_late": "max"}  # fmt: skip
+
+
+def shown(error: str) -> str:
+    """Float32 tells nothing below its rounding."""
+    return f"{float(error):.0e}" if float(error) > ROUNDING else "<1e-7"
 
 
 def main() -> None:
@@ -27,9 +33,7 @@ def main() -> None:
         print("|---" * (len(COLUMNS) + 2) + "|")
         for name, group in by_estimator.items():
             pair = {row["network"]: row for row in group if row["algorithm"] == algorithm}
-            cells = [
-                f"{float(pair['online'][c]):.0e} / {float(pair['target'][c]):.0e}" for c in COLUMNS
-            ]
+            cells = [f"{shown(pair['online'][c])} / {shown(pair['target'][c])}" for c in COLUMNS]
             title = f"**{name}**" if "ours" in name else name
             print(f"| {title} | " + " | ".join(cells) + f" | {float(pair['online']['cost']):.1f} |")
 
