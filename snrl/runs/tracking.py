@@ -95,6 +95,8 @@ class WandbWriter(KVWriter):
                 step, values = row
                 run.log(values, step=step)
             run.finish()
+            # The files are written by a service, which closes them when it ends.
+            sys.modules["wandb"].teardown()
         except BaseException as error:
             _warn(f"W&B stopped tracking: {_first_line(error)}")
 

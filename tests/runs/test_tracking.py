@@ -37,6 +37,7 @@ class FakeWandb(SimpleNamespace):
             return True
 
         working = {"init": init, "login": nothing, "setup": nothing, "Settings": nothing}
+        working["teardown"] = lambda: None
         super().__init__(**working | broken)
 
 
