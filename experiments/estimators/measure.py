@@ -4,7 +4,7 @@ Trains stock Stable-Baselines3 SAC and TD3 on Pendulum-v1 with an SN policy (thr
 256, the hidden ones normalised) and lets every estimator follow the raw weights, online and target,
 one call per update, each from its own warm vectors. The truth is the SVD in float64.
 
-    python experiments/estimators/measure.py               # about 15 minutes on 2 cores
+    python experiments/estimators/measure.py               # the README has --steps 1000
     python experiments/estimators/measure.py --steps 200 --out quick.csv
 
 The cost is the median time of one call on the four 256×256 matrices of one network (two critics,

@@ -6,8 +6,8 @@ float64) of all effective normalised weights, online and target, both critics, a
 The networks are SB3's defaults, but for ``hidden``: there, three hidden layers, because with two
 it would select the same layer as ``(-2,)``.
 
-    python experiments/target_norm/measure.py            # everything, about 40 minutes on 2 cores
-    python experiments/target_norm/measure.py --steps 300 --out /tmp/quick.csv
+    python experiments/target_norm/measure.py            # everything, about two hours on 2 cores
+    python experiments/target_norm/measure.py --steps 300 --out quick.csv
 
 Runs that are in the output file already are not repeated. ``table.py`` prints what the README
 shows.
