@@ -7,26 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.envs import FakeImageEnv
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from snrl.critics import SpectralCritic, sigma_max
 from snrl.spectral import SpectralLayer
 
+from .extractors import BatchNormExtractor
+
 Make = Callable[..., Any]
-
-
-class BatchNormExtractor(BaseFeaturesExtractor):
-    """Flattens and normalises over the batch."""
-
-    def __init__(self, observation_space: spaces.Box) -> None:
-        super().__init__(observation_space, int(np.prod(observation_space.shape)))
-        self.batch_norm = nn.BatchNorm1d(self.features_dim)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return self.batch_norm(observations.flatten(1))
 
 
 def batch(rows: int = 9, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import ContinuousCritic
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.sac import policies as sac_policies
 from stable_baselines3.td3 import policies as td3_policies
-from torch import Tensor, nn
+from torch import Tensor
 
 import snrl
 from snrl.spectral import SpectralLayer, SpectralNormalizer
+
+from .extractors import BatchNormExtractor
 
 Make = Callable[..., Any]
 KINDS = [(algo, kind) for algo in ("sac", "td3") for kind in ("Mlp", "Cnn", "MultiInput")]
@@ -60,15 +60,6 @@ for file in sorted(Path(sys.argv[1]).glob("*.zip")):
 assert "snrl" not in sys.modules
 print("done")
 """
-
-
-class BatchNormExtractor(BaseFeaturesExtractor):
-    def __init__(self, observation_space: spaces.Box) -> None:
-        super().__init__(observation_space, int(np.prod(observation_space.shape)))
-        self.batch_norm = nn.BatchNorm1d(self.features_dim)
-
-    def forward(self, observations: Tensor) -> Tensor:
-        return self.batch_norm(observations.flatten(1))
 
 
 def trained(make: Make, algo: str, kind: str) -> Any:
