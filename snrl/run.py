@@ -6,8 +6,10 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,11 +21,21 @@ from snrl.runs.values import BOOLEAN
 _BAD_INPUT = 2
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Wraps text line by line, where argparse makes one paragraph of it."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        deeper = indent + 18 * " "
+        wrap = partial(textwrap.fill, width=width, initial_indent=indent, subsequent_indent=deeper)
+        first, *rest = text.split("\n")
+        return "\n".join([super()._fill_text(first, width, indent), *map(wrap, rest)])
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line, and never guesses an abbreviated flag."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message)

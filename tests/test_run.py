@@ -16,12 +16,15 @@ import yaml
 from stable_baselines3 import SAC, TD3
 
 from snrl.run import main
+from snrl.runs.modes import MODES
+from snrl.spectral.native.build import cache_folder
 
 TINY = [
     *("--learning-starts", "230", "--batch-size", "16", "--buffer-size", "1000"),
     *("--net-arch", "16", "16", "--n-eval-episodes", "2", "--device", "cpu"),
 ]
 COMMAND = [sys.executable, "-m", "snrl.run"]
+CACHE = cache_folder()
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +33,7 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     # Nobody's credentials, and nothing written to anybody's home.
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SNRL_CACHE_DIR", str(CACHE))
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     return tmp_path
@@ -166,6 +170,11 @@ def test_help_loads_nothing_heavy(help_: list[str]) -> None:
     if help_[0] == "sac":
         for word in ("--sn-coef", "--ent-coef", "--wandb-project", "spectral normalisation:"):
             assert word in done.stdout
+        lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
+        first_words = {words[0]: words[-1] for words in lines}
+        for name, summary in MODES.items():
+            assert summary.startswith(first_words[name])
+            assert len(first_words[name]) > 30
         assert "--policy-delay" not in done.stdout
 
 
@@ -174,6 +183,8 @@ def test_flags_of_the_issue(cwd: Path) -> None:
     flags = {
         "sn_layers": ["-1", "-2"],
         "sn_coef": ["2"],
+        "sn_mode": ["penalty_to_coef"],
+        "sn_mode_options": ["strength=1e-4", "exponent=3"],
         "n_power_iterations": ["2"],
         "block_size": ["2"],
         "seed": ["3"],
@@ -188,9 +199,28 @@ def test_flags_of_the_issue(cwd: Path) -> None:
     config = yaml.safe_load((cwd / "run/config.yaml").read_text())
     assert config["sn_layers"] == [-1, -2]
     assert (config["sn_coef"], config["n_power_iterations"], config["block_size"]) == (2.0, 2, 2)
+    assert config["sn_mode"] == "penalty_to_coef"
+    assert config["sn_mode_options"] == {"strength": 1e-4, "exponent": 3.0}
     assert (config["seed"], config["n_envs"], config["train_freq"]) == (3, 2, 2)
     assert (config["target_entropy"], config["noise_type"]) == (-1.0, "normal")
     assert config["use_sde"] is True
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_in_every_mode(mode: str, cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = ["--sn-coef", "2", "0.5", "10"] if mode != "penalty" else []
+    arguments = ["td3", "--sn", "--sn-mode", mode, *schedule, *TINY, "--n-eval-episodes", "1"]
+    length = ["--learning-starts", "5", "--total-timesteps", "30", "--eval-freq", "30"]
+    assert main([*arguments, *length, "--no-progress", "--no-wandb", "--out", "run"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.count("\n"), err) == (1, "")
+    policy = TD3.load(cwd / "run/model.zip", device="cpu").policy
+    assert policy.spectral.mode.name == mode
+    if mode in ("normalize", "bidirectional"):
+        assert "largest sigma 0.500 online, 0.500 target" in out
+        assert policy.spectral.exact_sigmas() == pytest.approx([0.5] * 4, rel=1e-3)
+    if mode in ("cap", "project", "hammer", "soft_cap"):
+        assert policy.spectral.exact_sigmas()[:2].max().item() <= 0.5 * (1 + 1.5e-3)
 
 
 BAD = {
@@ -207,8 +237,22 @@ BAD = {
     "argument --seed: expected an integer in": ["sac", "--seed", "-1"],
     "argument --learning-rate: expected a positive number": ["sac", "--learning-rate", "0"],
     "argument --net-arch: expected positive layer widths": ["sac", "--net-arch", "0"],
-    "argument --sn-coef: expected a number greater than 0, got '0'": [
+    "argument --sn-coef: expected a number greater than 0, or two and a number of steps between": [
         *("sac", "--sn", "--sn-coef", "0")
+    ],
+    "a number of steps between them, got 4 1": ["sac", "--sn", "--sn-coef", "4", "1"],
+    "argument --sn-mode: expected one of normalize, cap, bidirectional, gain, project, hammer,": [
+        *("sac", "--sn", "--sn-mode", "caps")
+    ],
+    "argument --sn-mode needs --sn": ["sac", "--sn-mode", "cap"],
+    "argument --sn-mode-options: expected options such as detach=true": [
+        *("sac", "--sn", "--sn-mode-options", "detach")
+    ],
+    "mode 'cap' has no option 'detach'; it has none": [
+        *("sac", "--sn", "--sn-mode", "cap", "--sn-mode-options", "detach=true")
+    ],
+    "strength must be a number greater than 0, got -1.0": [
+        *("td3", "--sn", "--sn-mode", "penalty", "--sn-mode-options", "strength=-1")
     ],
     "argument --sn-coef needs --sn": ["sac", "--sn-coef", "2"],
     "layer -9 is outside the network": ["sac", "--sn", "--sn-layers", "-9"],

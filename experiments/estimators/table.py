@@ -1,8 +1,9 @@
 """Prints the README's table from ``results.csv``.
 
-python experiments/estimators/table.py
+python experiments/estimators/table.py [--results quick.csv]
 """
 
+import argparse
 import csv
 from collections import defaultdict
 from pathlib import Path
@@ -18,24 +19,28 @@ def shown(error: str) -> str:
 
 
 def main() -> None:
-    with Path(__file__).with_name("results.csv").open() as file:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("results.csv"))
+    with parser.parse_args().results.open() as file:
         rows = list(csv.DictReader(file))
-    by_estimator: dict[str, list[dict[str, str]]] = defaultdict(list)
+    runs: dict[tuple[str, ...], dict[str, dict[str, dict[str, str]]]] = defaultdict(dict)
     for row in rows:
-        by_estimator[row["estimator"]].append(row)
-    runs = [
-        (r["algorithm"], float(r["learning_rate"]), r["network"])
-        for r in next(iter(by_estimator.values()))
-    ]
-    for algorithm, rate in dict.fromkeys(run[:2] for run in runs):
-        print(f"\n{algorithm.upper()}, learning rate {rate:g}, online / target:\n")
-        print("| one call per update | " + " | ".join(COLUMNS.values()) + " | cost |")
-        print("|---" * (len(COLUMNS) + 2) + "|")
-        for name, group in by_estimator.items():
-            pair = {row["network"]: row for row in group if row["algorithm"] == algorithm}
-            cells = [f"{shown(pair['online'][c])} / {shown(pair['target'][c])}" for c in COLUMNS]
-            title = f"**{name}**" if "ours" in name else name
-            print(f"| {title} | " + " | ".join(cells) + f" | {float(pair['online']['cost']):.1f} |")
+        run = (row["algorithm"], row["learning_rate"], row["seed"], row["updates"], row["threads"])
+        runs[run].setdefault(row["estimator"], {})[row["network"]] = row
+    for (algorithm, rate, seed, updates, threads), by_estimator in runs.items():
+        print(
+            f"\n{algorithm.upper()}, learning rate {float(rate):g}, {updates} updates, "
+            f"seed {seed}, threads: {threads}; online / target:\n"
+        )
+        print("| one call per update | " + " | ".join(COLUMNS.values()) + " | cost | µs |")
+        print("|---" * (len(COLUMNS) + 3) + "|")
+        for name, pair in by_estimator.items():
+            online, target = pair["online"], pair["target"]
+            cells = [f"{shown(online[c])} / {shown(target[c])}" for c in COLUMNS]
+            cells.append(f"{float(online['cost']):.1f} / {float(target['cost']):.1f}")
+            cells += [f"{float(x['microseconds']):.0f}" for x in (online,)]
+            title = f"**{name}**" if name.endswith("(ours)") else name
+            print(f"| {title} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """SB3 critics built from normalised, stacked layers."""
 
 import snrl.critics.fold  # noqa: F401  (teaches fold_spectral_norm policies and algorithms)
+from snrl.critics.certificate import critic_lipschitz
 from snrl.critics.critic import SpectralCritic, sigma_max
 from snrl.critics.policy import SpectralPolicy
 
-__all__ = ["SpectralCritic", "SpectralPolicy", "sigma_max"]
+__all__ = ["SpectralCritic", "SpectralPolicy", "critic_lipschitz", "sigma_max"]

@@ -8,8 +8,10 @@ import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 
+from snrl.critics import chained
+from snrl.critics.certificate import head_inputs
 from snrl.critics.stacked import can_stack, stacked_forward
-from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma
+from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma, native
 from snrl.spectral.layers import normalizable_layers
 from snrl.spectral.selection import LayerSelection, select_layers
 
@@ -54,7 +56,8 @@ class SpectralCritic(ContinuousCritic):
                     f"{type(self.features_extractor).__name__}"
                 )
             chosen += extractor
-        self.normalized = normalizer.add(chosen)
+        networks = [nn.ModuleList([self.features_extractor, x]) for x in self.q_networks]
+        self.normalized = normalizer.add(chosen, networks, head_inputs(self))
 
     def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
         """Evaluate all critics.
@@ -67,12 +70,20 @@ class SpectralCritic(ContinuousCritic):
             One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in SB3: not into
             a shared features extractor. No state changes.
         """
-        if not can_stack(self.q_networks):
-            return super().forward(obs, actions)
-        with torch.set_grad_enabled(not self.share_features_extractor):
+        with torch.set_grad_enabled(not self.share_features_extractor and torch.is_grad_enabled()):
             features = self.extract_features(obs, self.features_extractor)
-        values = stacked_forward(self.q_networks, torch.cat([features, actions], dim=1))
-        return values.unbind(0)
+        x = torch.cat([features, actions], dim=1)
+        # On the CPU one critic after the other keeps its activations in the cache, and takes 0.6 to
+        # 0.9 of the time but for the smallest networks; elsewhere launches are what costs.
+        if not x.is_cpu and can_stack(self.q_networks):
+            return stacked_forward(self.q_networks, x).unbind(0)
+        return tuple(chained.forward(network, x) for network in self.q_networks)
+
+    def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Evaluate the first critic only, as TD3 does for the actor's loss."""
+        with torch.no_grad():
+            features = self.extract_features(obs, self.features_extractor)
+        return chained.forward(self.q_networks[0], torch.cat([features, actions], dim=1))
 
     def refresh(self) -> None:
         """Carry the singular vectors of this critic's layers over a change of its weights."""
@@ -88,9 +99,12 @@ class SpectralCritic(ContinuousCritic):
         one, which is when this looks whether a normalised weight is another than at the first.
         """
         watched = [layer.weight for layer in self.normalized] if self.is_target else []
-        before = [weight.detach().clone() for weight in watched]
+        before = [_snapshot(weight) for weight in watched]
         yield from super().parameters(recurse)
-        if not all(map(torch.equal, before, watched)):
+        if any(
+            old != native.fingerprint(weight) if isinstance(old, int) else not old.equal(weight)
+            for old, weight in zip(before, watched, strict=True)
+        ):
             self.refresh()
 
     def load_from_vector(self, vector: np.ndarray) -> None:
@@ -98,6 +112,10 @@ class SpectralCritic(ContinuousCritic):
         super().load_from_vector(vector)
         if self.normalized:
             self.normalized[0].slot.normalizer.reset(self.normalized)
+
+
+def _snapshot(weight: Tensor) -> int | Tensor:
+    return native.fingerprint(weight) if native.takes(weight) else weight.detach().clone()
 
 
 @torch.no_grad()

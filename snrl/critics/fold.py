@@ -52,8 +52,10 @@ def _fold(module: BaseModel) -> None:
         module.__class__ = _plain_class(type(module))  # type: ignore[assignment]
         critic = module.critic
         held = critic.optimizer.param_groups
+        # Gains are baked in: they are in the optimiser's groups, and no longer in the critic.
+        left = {id(parameter) for parameter in critic.parameters()}
         critic.optimizer = module.optimizer_class(
-            [parameter for group in held for parameter in group["params"]],
+            [parameter for group in held for parameter in group["params"] if id(parameter) in left],
             lr=held[0]["lr"],  # type: ignore[call-arg]
             **module.optimizer_kwargs,
         )

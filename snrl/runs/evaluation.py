@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
-from snrl.critics import sigma_max
+from snrl.critics import SpectralPolicy, critic_lipschitz, sigma_max
 from snrl.runs.config import RunConfig
 from snrl.runs.envs import eval_seed
 from snrl.runs.folder import RunFolder, written_aside
@@ -147,8 +147,20 @@ class Evaluator(BaseCallback):
         if successes:
             self.logger.record("eval/success_rate", float(np.mean(successes)))
         self.logger.record("sn/sigma_max", max(evaluation.sigma_online, evaluation.sigma_target))
+        self._log_certificate()
         self.logger.record("time/total_timesteps", evaluation.timesteps, exclude="tensorboard")
         self.logger.dump(evaluation.timesteps)
+
+    def _log_certificate(self) -> None:
+        """Log how far off sigma can be, and how steep the values can be: see the README."""
+        if isinstance(self.model.policy, SpectralPolicy):
+            self.logger.record("sn/sigma_error", self.model.policy.spectral.certify().error)
+        bounds = critic_lipschitz(self.model.critic)
+        if "state_action" in bounds:
+            self.logger.record("sn/lipschitz_bound", bounds["state_action"])
+        for name in ("state", "action"):
+            if name in bounds:
+                self.logger.record(f"sn/lipschitz_bound_{name}", bounds[name])
 
     def _store(self) -> None:
         arrays: dict[str, Any] = {

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from snrl.runs.modes import MODES
 from snrl.runs.values import (
     BOOLEAN,
     ENT_COEF,
     LEARNING_RATE,
+    MODE_OPTIONS,
     NET_ARCH,
+    SN_COEF,
     SN_LAYERS,
     TARGET_ENTROPY,
     TEXT,
@@ -77,7 +80,9 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "run": ("task and length", "What is trained, for how long, and how it is evaluated."),
     "sn": (
         "spectral normalisation",
-        "Holds the largest singular value of critic layers, online and target, to a coefficient.",
+        "Holds the largest singular value (sigma) of critic layers, online and target, to a "
+        "coefficient (coef), with --sn-mode:\n"
+        + "\n".join(f"  {name:<15} {summary}" for name, summary in MODES.items()),
     ),
     "algorithm": (
         "hyperparameters",
@@ -115,7 +120,24 @@ def _options(algo: str) -> tuple[Option, ...]:
             "layers of each critic, counted from the output (-1): negative integers, hidden (all "
             "but first and output) or all",
         ),
-        Option("sn_coef", "sn", number(above=0), 1.0, "norm each of these layers is held to"),
+        Option(
+            "sn_coef",
+            "sn",
+            SN_COEF,
+            1.0,
+            "norm each of these layers is held to; or three numbers, to go linearly from one to "
+            "another over that many gradient steps",
+        ),
+        Option("sn_mode", "sn", choice(*MODES), "normalize", "how it is held; see above"),
+        Option(
+            "sn_mode_options",
+            "sn",
+            MODE_OPTIONS,
+            None,
+            "options of that mode: detach=BOOL of normalize, bidirectional, gain and div_out; "
+            "strength=X of the penalties, exponent=X of penalty_to_coef; leave_smaller=BOOL of "
+            "div_grad and layer_lr",
+        ),
         Option("n_power_iterations", "sn", integer(1), 1, "iterations per update of the weights"),
         Option("block_size", "sn", integer(1), 4, "vectors iterated together"),
         Option("sn_features", "sn", BOOLEAN, False, "also normalise the features extractor"),

@@ -169,6 +169,36 @@ def _sn_layers(value: Any) -> str | list[int]:
     return layers
 
 
+def _sn_coef(value: Any) -> float | list[float | int]:
+    words = value if isinstance(value, list) else [value]
+    if len(words) not in (1, 3):
+        raise ValueError
+    norms = [_number(word) for word in words[:2]]
+    if min(norms) <= 0:
+        raise ValueError
+    if len(words) == 1:
+        return norms[0]
+    steps = _integer(words[2])
+    if steps < 1:
+        raise ValueError
+    return [*norms, steps]
+
+
+def _mode_option(value: Any) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}[value] if value in ("true", "false") else _number(value)
+
+
+def _mode_options(value: Any) -> dict[str, bool | float]:
+    if isinstance(value, list):
+        # A word without "=" has two parts too few, and is refused with ValueError as well.
+        value = dict(word.split("=", 1) for word in value)
+    if not isinstance(value, Mapping):
+        raise TypeError
+    return {str(name): _mode_option(item) for name, item in value.items()}
+
+
 BOOLEAN = Kind("true or false", _boolean, "BOOL")
 TEXT = Kind("a text", _text, "TEXT")
 LEARNING_RATE = Kind(
@@ -181,6 +211,18 @@ TRAIN_FREQ = Kind(
 )
 NET_ARCH = Kind(
     "positive layer widths such as 400 300, or pi=64,64 qf=400,300", _net_arch, "N", many=True
+)
+SN_COEF = Kind(
+    "a number greater than 0, or two and a number of steps between them",
+    _sn_coef,
+    "X",
+    many=True,
+)
+MODE_OPTIONS = Kind(
+    "options such as detach=true, each a number, true or false",
+    _mode_options,
+    "NAME=VALUE",
+    many=True,
 )
 SN_LAYERS = Kind(
     "hidden, all, or negative indices counted from the output (-1)", _sn_layers, "N", many=True

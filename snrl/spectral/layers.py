@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
+
+from snrl.spectral.products import Factor, Link, can_scale, chain
 
 
 class Normalizer(Protocol):
@@ -11,6 +14,9 @@ class Normalizer(Protocol):
 
     def effective_weight(self, layer: "SpectralLayer") -> Tensor:
         """Compute the weight that the layer applies."""
+
+    def factor(self, layer: "SpectralLayer") -> Factor | None:
+        """Compute what a linear layer's weight is multiplied by, where that is all there is."""
 
     def effective_weights(self, layers: Sequence["SpectralLayer"]) -> Tensor:
         """Compute the weights that layers of one shape apply, stacked."""
@@ -39,6 +45,7 @@ class SpectralLayer(nn.Module):
 
     weight: Tensor
     slot: Slot
+    gain: Tensor
 
     def effective_weight(self) -> Tensor:
         """Compute ``coef · W / sigma`` from the current weight.
@@ -49,8 +56,11 @@ class SpectralLayer(nn.Module):
         """
         return self.slot.normalizer.effective_weight(self)
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if "gain" in self._parameters:
+            # A plain network has none; this is its weight, normalised.
+            state_dict.setdefault(f"{prefix}gain", torch.ones(()))
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self.slot.normalizer.reset((self,))
 
 
@@ -59,7 +69,18 @@ class SpectralLinear(SpectralLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the effective weight and the bias to ``(..., in_features)``."""
-        return nn.functional.linear(input, self.effective_weight(), self.bias)
+        link = self.link(relu=False) if can_scale(input, self.weight) else None
+        if link is None:
+            return nn.functional.linear(input, self.effective_weight(), self.bias)
+        if input.dim() == 2:
+            return chain(input, (link,))
+        rows = chain(input.reshape(-1, input.shape[-1]), (link,))
+        return rows.view(*input.shape[:-1], self.out_features)
+
+    def link(self, relu: bool) -> Link | None:
+        """Describe the layer as it is now for :func:`chain`; None if that is not possible."""
+        factor = self.slot.normalizer.factor(self)
+        return None if factor is None else Link(self.weight, self.bias, factor, relu)
 
 
 class _SpectralConv(SpectralLayer):

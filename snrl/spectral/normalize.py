@@ -1,13 +1,17 @@
 """The two verbs: normalise any torch module in place, and bake the result into a plain copy."""
 
 import copy
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
 
+from snrl.spectral.coefficient import CoefOption
 from snrl.spectral.layers import PLAIN_TYPES, SpectralLayer, normalizable_layers
+from snrl.spectral.modes import Mode
+from snrl.spectral.networks import bake_output
 from snrl.spectral.normalizer import SpectralNormalizer
 from snrl.spectral.selection import LayerSelection, select_layers
 
@@ -17,9 +21,11 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 def spectral_normalize(
     module: ModuleT,
     layers: LayerSelection = "hidden",
-    coef: float = 1.0,
+    coef: CoefOption = 1.0,
     n_power_iterations: int = 1,
     block_size: int = 4,
+    mode: str | Mode = "normalize",
+    mode_options: Mapping[str, Any] | None = None,
 ) -> ModuleT:
     """Hold the chosen layers of a network to a spectral norm, in place.
 
@@ -33,12 +39,15 @@ def spectral_normalize(
             to output. Layers of other types, subclasses of these and parametrised layers are left
             alone and do not count. Mutated: its layers apply their effective weights, and it
             gains the submodule ``spectral``, a :class:`SpectralNormalizer`. Keys of its parameters
-            stay.
+            stay. Make the optimiser afterwards: a mode may add parameters.
         layers: Negative indices from the output, ``"hidden"`` or ``"all"``: see
             :func:`select_layers`.
-        coef: The norm each layer is held to.
+        coef: The norm each layer is held to; or ``(start, end, steps)``, to go linearly from one
+            to another over a number of steps of the optimiser.
         n_power_iterations: Steps at each change of the weights; more are taken where needed.
         block_size: Number of vectors iterated together.
+        mode: How layers are held: a name of ``snrl.spectral.modes.MODES``, or a mode.
+        mode_options: Options of the mode that is named.
 
     Returns:
         The same module.
@@ -54,8 +63,8 @@ def spectral_normalize(
         raise ValueError(
             f"expected a network that holds layers and is not normalised yet, got {module}"
         )
-    normalizer = SpectralNormalizer(coef, n_power_iterations, block_size)
-    normalizer.add(found[position] for position in select_layers(layers, len(found)))
+    normalizer = SpectralNormalizer(coef, n_power_iterations, block_size, mode, mode_options)
+    normalizer.add((found[position] for position in select_layers(layers, len(found))), [module])
     module.add_module("spectral", normalizer)
     return module
 
@@ -99,9 +108,12 @@ def fold_in_place(module: nn.Module) -> None:
         module: Mutated: weights replaced, layers turned back into torch's own, normalizers
             removed.
     """
+    for layer in module.modules():
+        bake_output(layer)
     for layer in [x for x in module.modules() if isinstance(x, SpectralLayer)]:
         layer.weight.copy_(layer.effective_weight())
         del layer.slot
+        layer._parameters.pop("gain", None)
         layer.__class__ = cast("type[SpectralLayer]", PLAIN_TYPES[type(layer)])
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

@@ -1,35 +1,38 @@
 """The one shared module that owns and refreshes the singular vectors of every normalised layer."""
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from numbers import Integral, Real
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from snrl.spectral.iteration import (
-    Vectors,
-    belong,
-    exact_sigma,
-    leading_vectors,
-    sigma_estimate,
-    track,
-)
+from snrl.spectral.certificate import RTOL, Certificate, lipschitz_bounds, norm_bounds
+from snrl.spectral.coefficient import Coefficient, CoefOption
+from snrl.spectral.iteration import exact_sigma, sigma_estimate
 from snrl.spectral.layers import PLAIN_TYPES, SPECTRAL_TYPES, Slot, SpectralLayer
+from snrl.spectral.modes import Coef, Held, Mode, resolve_mode
+from snrl.spectral.networks import Network, ScaledOutput, parameter_scales
+from snrl.spectral.products import Factor, sigma_and_copies
+from snrl.spectral.refresh import as_index
+from snrl.spectral.steps import Factors
+from snrl.spectral.steps import live as _live
+from snrl.spectral.stores import Row, Stores, Unfolding
 
-_live: WeakSet["SpectralNormalizer"] = WeakSet()
+# How far above the coefficient a stored weight may lie that counts as held: vectors are carried
+# from step to step, and may have been that far off when it was held last.
+_HELD_RTOL = 1e-3
+_WHOLE_INPUT = {"input": slice(None)}
 
 
-class SpectralNormalizer(nn.Module):
-    """Holds layers to a spectral norm: effective weight ``coef · W / sigma``, ``sigma = uᵀ W v``.
+class SpectralNormalizer(Stores):
+    """Holds layers to a spectral norm, by default with the effective weight ``coef · W / sigma``.
 
-    Spectral normalisation as in Miyato et al. 2018 (eq. 8 to 12), with three departures:
+    How they are held is its :class:`~snrl.spectral.modes.Mode`. The default is spectral
+    normalisation as in Miyato et al. 2018 (eq. 8 to 12), ``sigma = uᵀ W v``. Three departures:
 
-    - the vectors are carried by :func:`~snrl.spectral.iteration.track` on a warm block rather than
+    - the vectors are carried by :func:`~snrl.spectral.tracking.track` on a warm block rather than
       by power iteration, batched over all layers of a shape;
     - they move when the weights have moved, never in a forward: after every ``step()`` of an
       optimiser that holds a layer's weight, after a state dict is loaded into the layer, and when
@@ -40,28 +43,37 @@ class SpectralNormalizer(nn.Module):
     the vectors, which a state dict to be loaded may lack: they are then computed from the weights.
     """
 
-    def __init__(self, coef: float = 1.0, n_power_iterations: int = 1, block_size: int = 4) -> None:
+    def __init__(
+        self,
+        coef: CoefOption = 1.0,
+        n_power_iterations: int = 1,
+        block_size: int = 4,
+        mode: str | Mode = "normalize",
+        mode_options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Create a normalizer with no layers yet.
 
         Args:
-            coef: The norm each layer is held to.
+            coef: The norm each layer is held to; or ``(start, end, steps)``, to go linearly from
+                one to another over a number of steps of an optimiser that holds the layers. The
+                count is in the state dict.
             n_power_iterations: Steps taken at each change of the weights; there are more where
                 these do not suffice.
             block_size: Number of vectors iterated together.
+            mode: How layers are held: a name of ``snrl.spectral.modes.MODES``, or a mode.
+            mode_options: Options of the mode that is named.
 
         Raises:
             ValueError: If an argument is out of its range.
         """
-        super().__init__()
-        if not _is_a(Real, coef) or not 0 < coef < math.inf:
-            raise ValueError(f"the coefficient must be a positive number, got {coef!r}")
-        for name, value in (("n_power_iterations", n_power_iterations), ("block_size", block_size)):
-            if not _is_a(Integral, value) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        self.coef = float(coef)
-        self.n_power_iterations = int(n_power_iterations)
-        self.block_size = int(block_size)
+        super().__init__(n_power_iterations, block_size)
+        self.coefficient = Coefficient(coef)
+        self.mode = resolve_mode(mode, mode_options)
+        if not self.mode.uses_coef and str(self.coefficient) != "1.0":
+            raise ValueError(f"mode {self.mode.name!r} has no use for a coefficient, got {coef!r}")
         self.layers: list[SpectralLayer] = []
+        self.networks: list[Network] = []
+        self._turned: dict[SpectralLayer, Row] = {}
         _live.add(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -69,31 +81,56 @@ class SpectralNormalizer(nn.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         _live.add(self)
 
-    def add(self, layers: Iterable[nn.Module]) -> tuple[SpectralLayer, ...]:
+    @property
+    def coef(self) -> Coef:
+        """The norm to hold now: a number, or on a schedule a tensor of no dimensions."""
+        return self.coefficient.value
+
+    def add(
+        self,
+        layers: Iterable[nn.Module],
+        networks: Iterable[nn.Module] = (),
+        inputs: Mapping[str, slice] = _WHOLE_INPUT,
+    ) -> tuple[SpectralLayer, ...]:
         """Take layers into care; they apply their effective weight from now on.
 
         Args:
             layers: ``Linear`` and ``Conv`` layers. Mutated: each becomes a :class:`SpectralLayer`
-                of the same parameters.
+                of the same parameters; with a mode that learns a gain, and of one more.
+            networks: Modules from input to output, for modes that act on a network as a whole;
+                several may share parts. Mutated if the mode scales outputs: the last layer of each
+                gets a forward hook.
+            inputs: Parts of the networks' input, by name, in which :meth:`certify` is to bound
+                their Lipschitz constants.
 
         Returns:
             The same layers.
 
         Raises:
             TypeError: If a layer is of another type.
-            ValueError: If a layer is normalised already, given twice, or pruned.
+            ValueError: If a layer is normalised already, given twice, or pruned; or if the mode
+                acts on networks and a layer is in none.
         """
         added = [_checked(layer) for layer in layers]
         if len({id(layer) for layer in added}) != len(added):
             raise ValueError("the same layer was given twice")
+        found = [network for x in networks if (network := Network(x, added, inputs)).layers]
+        if self.mode.scaled in ("output", "eps") and not all(
+            any(layer is other for network in found for other in network.layers) for layer in added
+        ):
+            raise ValueError(f"mode {self.mode.name!r} needs the networks its layers are part of")
         for layer in added:
-            matrix = layer.weight.detach().flatten(1)
-            shape = f"{matrix.shape[0]}x{matrix.shape[1]}"
-            if shape not in self._modules:
-                self.add_module(shape, _Store(matrix, self.block_size))
             layer.__class__ = SPECTRAL_TYPES[type(layer)]
-            layer.slot = Slot(self, shape, self._store(shape).append())
+            layer.slot = Slot(self, *self._append(Unfolding(layer)))
+            if self.mode.both_unfoldings and layer.weight.dim() > 2:
+                self._turned[layer] = self._append(Unfolding(layer, turned=True))
+            if self.mode.learns_gain:
+                layer.register_parameter("gain", nn.Parameter(layer.weight.new_ones(())))
         self.layers += added
+        self.networks += found
+        if self.mode.scaled == "output":
+            for network in found:
+                ScaledOutput(network, self).install()
         self.reset(added)
         return tuple(added)
 
@@ -105,29 +142,95 @@ class SpectralNormalizer(nn.Module):
             layers: The layers whose weights changed; all by default. Only the vectors of this
                 module change.
         """
-        for store, rows, weight in self._batches(layers):
-            store.write(rows, track(weight, store.read(rows), self.n_power_iterations))
+        self._carry(self._rows(layers))
+
+    @torch.no_grad()
+    def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
+        """Let the mode change the gradients that an optimiser is about to read.
+
+        Returns:
+            What the mode wants options of the optimiser to be multiplied by during the step.
+        """
+        if type(self.mode).before_step is not Mode.before_step:
+            for held in self._held(layers, self.coef):
+                self.mode.before_step(held)
+        if self.mode.scaled == "gradient":
+            for layer in layers:
+                if layer.weight.grad is not None:
+                    layer.weight.grad.mul_(self.layer_scale(layer))
+        if self.mode.scaled == "lr":
+            scales = torch.stack([self.layer_scale(layer) for layer in layers]).tolist()
+            weights = [id(layer.weight) for layer in layers]
+            return Factors("lr", dict(zip(weights, scales, strict=True)))
+        if self.mode.scaled == "eps":
+            wanted = {id(layer) for layer in layers}
+            moved = [x for x in self.networks if any(id(layer) in wanted for layer in x.layers)]
+            return Factors("eps", parameter_scales(moved, self))
+        return None
+
+    @torch.no_grad()
+    def after_step(self, layers: Sequence[SpectralLayer]) -> None:
+        """Follow an optimiser's step, and let the mode change the weights it has moved."""
+        self.coefficient.advance()
+        self.refresh(layers)
+        self._hold(layers, self.coef)
 
     @torch.no_grad()
     def reset(self, layers: Sequence[SpectralLayer] | None = None) -> None:
         """Compute the vectors anew from the weights alone, by SVD; for a change of any size.
 
+        A mode that changes stored weights brings them to their norm: on a schedule, to the largest
+        there will be, as it is not known where on the schedule they are from.
+
         Args:
             layers: The layers whose weights were replaced; all by default.
         """
-        for store, rows, weight in self._batches(layers):
-            store.write(rows, leading_vectors(weight, self.block_size))
+        self._compute(self._rows(layers))
+        if type(self.mode).hold is not Mode.hold:
+            largest = self.coefficient.largest
+            replaced = self.layers if layers is None else layers
+            above = [x for x in replaced if self.sigma(x) > largest * (1 + _HELD_RTOL)]
+            self._hold(above, largest)
 
     def sigma(self, layer: SpectralLayer) -> Tensor:
-        """Compute ``uᵀ W v`` of a layer's raw weight, a scalar; the gradient flows to it."""
-        return sigma_estimate(
-            layer.weight.flatten(1), *self._pair(layer.slot.shape, layer.slot.row)
-        )
+        """Compute ``uᵀ W v`` of a layer's raw weight, a scalar; the gradient flows to it.
+
+        Where the mode asks for both unfoldings of a kernel, that is the mean of the two.
+        """
+        pair = self._pair(layer.slot.shape, layer.slot.row)
+        sigma = sigma_estimate(Unfolding(layer).matrix(), *pair)
+        if (turned := self._turned.get(layer)) is None:
+            return sigma
+        other = sigma_estimate(Unfolding(layer, turned=True).matrix(), *self._pair(*turned))
+        return (sigma + other) / 2
+
+    def layer_scale(self, layer: SpectralLayer) -> Tensor:
+        """Compute the mode's factor for one layer, a scalar; the gradient flows to the weight."""
+        return self.mode.scale(self.sigma(layer), self.coef)
 
     def effective_weight(self, layer: SpectralLayer) -> Tensor:
-        """Compute ``coef · W / sigma`` of one layer: see :meth:`SpectralLayer.effective_weight`."""
-        pair = self._pair(layer.slot.shape, layer.slot.row)
-        return self._normalize(layer.weight.flatten(1), *pair).view_as(layer.weight)
+        """Compute the weight one layer applies: see :meth:`SpectralLayer.effective_weight`."""
+        if not self.mode.in_forward:
+            return layer.weight
+        scale = self.layer_scale(layer)
+        return layer.weight * (scale * layer.gain if self.mode.learns_gain else scale)
+
+    def factor(self, layer: SpectralLayer) -> Factor | None:
+        """Compute what the weight of a linear layer is multiplied by, as numbers.
+
+        Args:
+            layer: A linear layer on the CPU.
+
+        Returns:
+            The factor of the current weight; None where the effective weight is not the stored one
+            times a function of ``sigma``.
+        """
+        if not self.mode.in_forward or self.mode.learns_gain:
+            return None
+        vectors, row = self._store(layer.slot.shape).vectors(), layer.slot.row
+        sigma, copies = sigma_and_copies(layer.weight, vectors, row)
+        coef = float(self.coef)
+        return Factor(*self.mode.factors(sigma, coef), partial(self.mode.scale, coef=coef), copies)
 
     def effective_weights(self, layers: Sequence[SpectralLayer]) -> Tensor:
         """Compute the effective weights of linear layers of one shape, as one batch.
@@ -136,11 +239,17 @@ class SpectralNormalizer(nn.Module):
             layers: ``k`` layers of shape ``(m, n)`` that were added in this order.
 
         Returns:
-            Shape ``(k, m, n)``. The gradient flows to the layers' weights, through sigma too.
+            Shape ``(k, m, n)``. The gradient flows to the layers' weights, through sigma too, and
+            to their gains.
         """
-        rows = _as_slice([layer.slot.row for layer in layers])
-        pair = self._pair(layers[0].slot.shape, rows)
-        return self._normalize(torch.stack([layer.weight for layer in layers]), *pair)
+        weight = torch.stack([layer.weight for layer in layers])
+        if not self.mode.in_forward:
+            return weight
+        rows = as_index([layer.slot.row for layer in layers])
+        effective = self._effective(weight, *self._pair(layers[0].slot.shape, rows))
+        if self.mode.learns_gain:
+            effective = effective * torch.stack([layer.gain for layer in layers])[:, None, None]
+        return effective
 
     def exact_sigmas(self, layers: Sequence[SpectralLayer] | None = None) -> Tensor:
         """Compute the largest singular values of the effective weights, by SVD in float64.
@@ -149,12 +258,38 @@ class SpectralNormalizer(nn.Module):
             layers: Which layers; all by default.
 
         Returns:
-            float64, shape ``(len(layers),)``, on the CPU; ``coef`` each, if all is well.
+            float64, shape ``(len(layers),)``, on the CPU; in the default mode ``coef`` each, if all
+            is well.
         """
         chosen = self.layers if layers is None else layers
         with torch.no_grad():
             effective = [layer.effective_weight().flatten(1) for layer in chosen]
         return torch.stack([exact_sigma(weight).cpu() for weight in effective])
+
+    def certify(self, rtol: float = RTOL) -> Certificate:
+        """Prove bounds on the norms of the effective weights, and on what follows from them.
+
+        Args:
+            rtol: How far above its norm the upper bound of a layer may lie.
+
+        Returns:
+            Lower and upper bound for each of ``self.layers`` (convolutions by the reshaped
+            kernel), and for each network the Lipschitz bound in each of its inputs: for a policy's
+            normalizer the heads of critic, then target, in state and action. For a chain in
+            ``nn.Sequential`` only; a features extractor in front of it is not part of it.
+
+        Raises:
+            ValueError: If ``rtol`` is below what float64 can promise: see :func:`gram_bound`.
+        """
+        bounds = [
+            norm_bounds(
+                layer.effective_weight().detach().flatten(1), *self._pair(*layer.slot[1:]), rtol
+            )
+            for layer in self.layers
+        ]
+        lower, upper = zip(*bounds, strict=True)
+        lipschitz = [lipschitz_bounds(x.chain, x.inputs, rtol) for x in self.networks]
+        return Certificate(torch.stack(lower), torch.stack(upper), tuple(lipschitz))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the input: in an ``nn.Sequential`` a normalizer stands among the layers."""
@@ -163,96 +298,38 @@ class SpectralNormalizer(nn.Module):
     def extra_repr(self) -> str:
         """Name the options and the number of layers."""
         return (
-            f"coef={self.coef}, n_power_iterations={self.n_power_iterations}, "
-            f"block_size={self.block_size}, n_layers={len(self.layers)}"
+            f"mode={self.mode!r}, coef={self.coefficient}, "
+            f"n_power_iterations={self.n_power_iterations}, block_size={self.block_size}, "
+            f"n_layers={len(self.layers)}"
         )
 
-    def _normalize(self, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        sigma = sigma_estimate(weight, u, v)
-        # A zero matrix has no direction to scale; it stays zero and its gradient stays finite.
-        safe = sigma.where(sigma != 0, 1.0)
-        return weight * (self.coef / safe)[..., None, None]
+    def _effective(self, weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
+        scale = self.mode.scale(sigma_estimate(weight, u, v), self.coef)
+        return weight * scale[..., None, None]
 
-    def _pair(self, shape: str, rows: int | slice | list[int]) -> tuple[Tensor, Tensor]:
-        store = self._store(shape)
-        return store.u[rows], store.v[rows]
-
-    def _store(self, shape: str) -> "_Store":
-        return cast("_Store", self._modules[shape])
-
-    def _batches(
-        self, layers: Sequence[SpectralLayer] | None
-    ) -> Iterator[tuple["_Store", slice | list[int], Tensor]]:
-        by_shape: dict[str, list[SpectralLayer]] = defaultdict(list)
+    def _rows(self, layers: Sequence[SpectralLayer] | None) -> Iterator[Row]:
         for layer in self.layers if layers is None else layers:
+            yield Row(layer.slot.shape, layer.slot.row)
+            if (turned := self._turned.get(layer)) is not None:
+                yield turned
+
+    def _held(self, layers: Sequence[SpectralLayer], coef: Coef) -> list[Held]:
+        by_shape: dict[str, list[SpectralLayer]] = defaultdict(list)
+        for layer in layers:
             by_shape[layer.slot.shape].append(layer)
-        for shape, group in by_shape.items():
-            rows = _as_slice([layer.slot.row for layer in group])
-            yield self._store(shape), rows, torch.stack([x.weight.flatten(1) for x in group])
+        return [
+            Held(
+                [cast("nn.Parameter", layer.weight) for layer in group],
+                coef,
+                self._store(shape).read([layer.slot.row for layer in group]),
+            )
+            for shape, group in by_shape.items()
+        ]
 
-    @torch.no_grad()
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-        """Take over the saved vectors that belong to the weights as they are now.
-
-        The layers were loaded before and have computed theirs from the weights alone. Saved ones
-        are better only in that a run goes on bit for bit, and may be of other layers or missing.
-        """
-        for shape, store in self._modules.items():
-            assert isinstance(store, _Store)
-            own = store.read(slice(None))
-            keys = [f"{prefix}{shape}.{name}" for name in Vectors._fields]
-            saved = [state_dict[key] for key in keys if key in state_dict]
-            if [x.shape for x in saved] != [x.shape for x in own]:
-                continue
-            loaded = Vectors(*(x.to(y) for x, y in zip(saved, own, strict=True)))
-            layers = [layer for layer in self.layers if layer.slot.shape == shape]
-            weight = torch.stack([layer.weight.flatten(1) for layer in layers])
-            rows = belong(weight, loaded, own).nonzero().flatten().tolist()
-            if rows:
-                store.write(rows, Vectors(*(part[rows] for part in loaded)))
-
-
-class _Store(nn.Module):
-    """The vectors of all layers of one shape, a row each; the buffers are those of ``Vectors``.
-
-    Written by replacing the buffers, not in place: a graph that awaits its backward pass keeps
-    the vectors it was made with.
-    """
-
-    u: Tensor
-    v: Tensor
-    block: Tensor
-    direction: Tensor
-
-    def __init__(self, like: Tensor, block_size: int) -> None:
-        super().__init__()
-        m, n = like.shape
-        self.register_buffer("u", like.new_zeros(0, m))
-        self.register_buffer("v", like.new_zeros(0, n))
-        self.register_buffer("block", like.new_zeros(0, n, min(block_size, m, n)))
-        self.register_buffer("direction", self.block.clone())
-
-    def append(self) -> int:
-        for name in Vectors._fields:
-            rows = getattr(self, name)
-            setattr(self, name, torch.cat((rows, rows.new_zeros(1, *rows.shape[1:]))))
-        return len(self.u) - 1
-
-    def read(self, rows: slice | list[int]) -> Vectors:
-        return Vectors(*(getattr(self, name)[rows] for name in Vectors._fields))
-
-    def write(self, rows: slice | list[int], vectors: Vectors) -> None:
-        for name, value in zip(Vectors._fields, vectors, strict=True):
-            buffer = getattr(self, name).clone()
-            buffer[rows] = value
-            setattr(self, name, buffer)
-
-    def _load_from_state_dict(self, *_: Any) -> None:
-        """Leave it to the normalizer, which knows the weights."""
-
-
-def _is_a(kind: type, value: object) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+    def _hold(self, layers: Sequence[SpectralLayer], coef: Coef) -> None:
+        if type(self.mode).hold is not Mode.hold:
+            for held in self._held(layers, coef):
+                self.mode.hold(held)
 
 
 def _checked(layer: nn.Module) -> SpectralLayer:
@@ -264,22 +341,3 @@ def _checked(layer: nn.Module) -> SpectralLayer:
     if "weight" not in layer._parameters:
         raise ValueError(f"expected a layer whose weight is a parameter (not pruned), got {layer}")
     return cast("SpectralLayer", layer)
-
-
-def _as_slice(rows: list[int]) -> slice | list[int]:
-    """Rows as a slice where they are contiguous: a view, and no index tensor to build."""
-    contiguous = rows == list(range(rows[0], rows[0] + len(rows)))
-    return slice(rows[0], rows[0] + len(rows)) if contiguous else rows
-
-
-def _refresh_after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-    if not _live:
-        return
-    stepped = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    for normalizer in tuple(_live):
-        moved = [layer for layer in normalizer.layers if id(layer.weight) in stepped]
-        if moved:
-            normalizer.refresh(moved)
-
-
-register_optimizer_step_post_hook(_refresh_after_step)

@@ -61,15 +61,27 @@ def test_values_reach_sb3() -> None:
 
 
 def test_every_option_of_sn_reaches_the_policy() -> None:
-    model = build("td3", sn=True, sn_layers=["-1"], sn_coef=3, n_power_iterations=2, block_size=1)
+    model = build(
+        "td3",
+        sn=True,
+        sn_layers=["-1"],
+        sn_coef=["3", "1", "1e3"],
+        sn_mode="bidirectional",
+        sn_mode_options=["detach=true"],
+        n_power_iterations=2,
+        block_size=1,
+    )
     assert isinstance(model.policy, SpectralPolicy)
     assert model.policy.sn_kwargs == {
         "sn_layers": (-1,),
-        "sn_coef": 3.0,
+        "sn_coef": (3.0, 1.0, 1000),
+        "sn_mode": "bidirectional",
+        "sn_mode_options": {"detach": True},
         "n_power_iterations": 2,
         "block_size": 1,
         "sn_features": False,
     }
+    assert repr(model.policy.spectral.mode) == "Bidirectional(detach=True)"
 
 
 @pytest.mark.parametrize("sn", [False, True])
@@ -95,6 +107,12 @@ def test_the_policy_follows_from_the_observations(
     [
         ({"sn": True, "sn_layers": ["-9"]}, "layer -9 is outside the network"),
         ({"sn": True, "net_arch": [16], "sn_layers": "hidden"}, "selects none"),
+        ({"sn": True, "sn_mode_options": {"k": 1}}, "mode 'normalize' has no option 'k'; it has"),
+        (
+            {"sn": True, "sn_mode": "penalty", "sn_mode_options": {"strength": 0}},
+            "strength must be a number greater than 0, got 0",
+        ),
+        ({"sn": True, "sn_mode": "penalty", "sn_coef": 2}, "no use for a coefficient, got 2"),
         ({"device": "cuda:99"}, "device cuda:99 is not available"),
         ({"device": "abacus"}, "device abacus is not available"),
         ({"buffer_size": 10**16}, "Unable to allocate"),

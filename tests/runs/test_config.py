@@ -42,6 +42,28 @@ def test_resolved_configuration_resolves_to_itself(tmp_path: Path) -> None:
     assert resolve("sac", {}, write(tmp_path / "c.yaml", **config.as_dict())) == config
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"sn_coef": ["2"]}, {"sn_coef": 2.0}),
+        ({"sn_coef": ["4", "1", "2e4"]}, {"sn_coef": [4.0, 1.0, 20_000]}),
+        ({"sn_coef": [4, 0.5, 10]}, {"sn_coef": [4.0, 0.5, 10]}),
+        (
+            {"sn_mode": "penalty_to_coef", "sn_mode_options": ["strength=1e-4", "exponent=3"]},
+            {"sn_mode": "penalty_to_coef", "sn_mode_options": {"strength": 1e-4, "exponent": 3.0}},
+        ),
+        ({"sn_mode_options": {"detach": True}}, {"sn_mode_options": {"detach": True}}),
+        ({"sn_mode_options": ["detach=false"]}, {"sn_mode_options": {"detach": False}}),
+        ({"sn_mode_options": {"strength": "1e-4"}}, {"sn_mode_options": {"strength": 1e-4}}),
+    ],
+)
+def test_modes_and_schedules(given: Any, read: Any, tmp_path: Path) -> None:
+    config = resolve("td3", {"sn": True} | given)
+    assert config.sn_options | read == config.sn_options
+    assert resolve("td3", {}, write(tmp_path / "c.yaml", sn=True, **given)) == config
+    assert resolve("td3", {}, write(tmp_path / "c.yaml", **config.as_dict())) == config
+
+
 def test_eval_freq_follows_the_length() -> None:
     assert resolve("sac", {"total_timesteps": 500}).eval_freq == 50
     assert resolve("sac", {"total_timesteps": 5}).eval_freq == 1
@@ -66,6 +88,13 @@ def test_sn_options_only_with_sn(tmp_path: Path) -> None:
         ("gamma: high", "gamma: expected a number .*'high'"),
         ("gamma: null", "gamma: expected a number"),
         ("use_sde: 1", "use_sde: expected true or false"),
+        ("sn_mode: caps", "sn_mode: expected one of normalize, cap, .*, got 'caps'"),
+        ("sn_coef: [1, 2]", r"sn_coef: expected a number .*, got \[1, 2\]"),
+        ("sn_coef: [1, 2, 0]", "sn_coef: expected a number"),
+        ("sn_coef: [1, -2, 10]", "sn_coef: expected a number"),
+        ("sn_mode_options: detach", "sn_mode_options: expected options such as detach=true"),
+        ("sn_mode_options: {detach: [1]}", "sn_mode_options: expected options"),
+        ("sn_mode_options: {detach: maybe}", "sn_mode_options: expected options"),
         ("[1, 2]", "must be a mapping"),
         ("1: 2", "must be a mapping"),
         ("gamma: [", "line 1 is not valid YAML"),

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,24 @@ def test_success_is_logged_where_the_task_tells_it(runs: Any) -> None:
     result = runs.train("run", runs.config(env="Succeeding-v0", total_timesteps=10))
     assert np.load(result.folder.evaluations)["successes"].tolist() == [[True, True]]
     assert '"eval/success_rate": 1.0' in result.folder.progress.read_text()
+
+
+def test_the_certificate_is_logged_and_true(runs: Any) -> None:
+    for sn in (True, False):
+        result = runs.train(f"run-{sn}", runs.config(sn=sn, total_timesteps=300))
+        last = [json.loads(line) for line in result.folder.progress.read_text().splitlines()][-1]
+        assert ("sn/sigma_error" in last) == sn
+        if sn:
+            assert 0 <= last["sn/sigma_error"] <= 1e-3
+        model = SAC.load(result.folder.model, device="cpu")
+        observation = (4 * torch.randn(2000, 3)).requires_grad_()
+        action = torch.empty(2000, 1).uniform_(-1, 1).requires_grad_()
+        for values in model.critic(observation, action):
+            by_state, by_action = torch.autograd.grad(values.sum(), (observation, action))
+            both = torch.cat((by_state, by_action), dim=1)
+            assert by_state.norm(dim=1).max() <= last["sn/lipschitz_bound_state"]
+            assert by_action.norm(dim=1).max() <= last["sn/lipschitz_bound_action"]
+            assert both.norm(dim=1).max() <= last["sn/lipschitz_bound"]
+        assert last["sn/lipschitz_bound"] <= np.hypot(
+            last["sn/lipschitz_bound_state"], last["sn/lipschitz_bound_action"]
+        )

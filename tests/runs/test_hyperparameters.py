@@ -1,4 +1,5 @@
 import inspect
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from stable_baselines3.td3.policies import TD3Policy
 
 from snrl.critics import SpectralPolicy
 from snrl.runs.build import _ACTIVATIONS
-from snrl.runs.hyperparameters import LEFT_OUT, options
+from snrl.runs.hyperparameters import GROUPS, LEFT_OUT, options
+from snrl.runs.modes import MODES as EXPLAINED
+from snrl.spectral.modes import MODES
 
 # Arguments of SB3's that the table's other groups hold.
 ELSEWHERE = {"self", "seed", "device"}
@@ -50,6 +53,16 @@ def test_sn_options_are_the_policys(algo: str) -> None:
     assert ours.pop("sn") is False
     ours["sn_layers"] = tuple(ours["sn_layers"])
     assert ours == {name: theirs[name] for name in theirs if name not in {"self", "args", "kwargs"}}
+
+
+def test_every_mode_is_explained_as_it_explains_itself() -> None:
+    assert list(EXPLAINED.items()) == [(name, mode.summary) for name, mode in MODES.items()]
+    text = GROUPS["sn"][1]
+    assert all(f"  {name:<15} {mode.summary}" in text for name, mode in MODES.items())
+    named = options("sac")["sn_mode_options"].help
+    for name, mode in MODES.items():
+        for option in fields(mode):
+            assert f"{option.name}=" in named, name
 
 
 def test_nothing_is_left_out_that_does_not_exist() -> None:

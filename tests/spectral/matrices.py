@@ -1,5 +1,7 @@
 """Matrices with a prescribed spectrum, easy and hard: ``(name, singular values, m, n)``."""
 
+from fractions import Fraction
+
 import torch
 
 SPECTRA = {
@@ -31,3 +33,28 @@ def start(weight, block_size=4, seed=1):
     generator = torch.Generator().manual_seed(seed)
     shape = (*weight.shape[:-2], weight.shape[-1], rank)
     return torch.randn(shape, dtype=torch.float64, generator=generator).to(weight)
+
+
+def exceeds_norm(value, weight):
+    """Whether value > ‖weight‖₂, decided in exact rational arithmetic, for small matrices.
+
+    It does if and only if value²·I - WᵀW is positive definite: if elimination meets none but
+    positive pivots.
+    """
+    rows = [[Fraction(x) for x in row] for row in weight.double().tolist()]
+    columns = list(zip(*rows, strict=True))
+    if len(columns) > len(rows):
+        rows, columns = columns, rows
+    square = Fraction(value) ** 2
+    left = [
+        [(i == j) * square - sum(map(Fraction.__mul__, a, b)) for j, b in enumerate(columns)]
+        for i, a in enumerate(columns)
+    ]
+    for i, pivot in enumerate(left):
+        if pivot[i] <= 0:
+            return False
+        for row in left[i + 1 :]:
+            factor = row[i] / pivot[i]
+            for j in range(i, len(row)):
+                row[j] -= factor * pivot[j]
+    return True

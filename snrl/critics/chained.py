@@ -1,0 +1,56 @@
+"""A network as one node of the graph: what costs a small one on the CPU is not the arithmetic."""
+
+from torch import Tensor, nn
+
+from snrl.spectral.layers import SpectralLinear
+from snrl.spectral.products import Link, can_scale, chain
+
+
+def forward(network: nn.Sequential, x: Tensor) -> Tensor:
+    """Evaluate a network as its modules do, in a single node where they allow it.
+
+    They do where each is linear or a rectifier that follows one, on the CPU, and nobody hooked
+    one.
+
+    Args:
+        network: Not modified.
+        x: Shape ``(batch, features)``.
+
+    Returns:
+        Shape ``(batch, outputs)``. Gradients flow to every parameter and to ``x``.
+    """
+    links = _links(network, x)
+    return network(x) if links is None else chain(x, links)
+
+
+def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:
+    links: list[Link] = []
+    rectifiable = False
+    for module in network:
+        if (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        ):
+            return None
+        if type(module) is nn.ReLU and rectifiable:
+            links[-1] = links[-1]._replace(relu=True)
+            rectifiable = False
+            continue
+        link = _link(module, x)
+        if link is None:
+            return None
+        links.append(link)
+        rectifiable = True
+    return links
+
+
+def _link(module: nn.Module, x: Tensor) -> Link | None:
+    if not isinstance(module, nn.Linear) or not can_scale(x, module.weight):
+        return None
+    if isinstance(module, SpectralLinear):
+        return module.link(relu=False)
+    # A subclass may have a forward of its own.
+    plain = type(module) is nn.Linear
+    return Link(module.weight, module.bias, None, relu=False) if plain else None

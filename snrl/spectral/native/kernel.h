@@ -1,0 +1,257 @@
+/* Tracking of leading singular vectors for one matrix; included once for each REAL.
+ *
+ * The algorithm is that of track() in snrl/spectral/tracking.py, which is its oracle. What differs:
+ * a vector that depends on others is replaced in the basis by noise, where Householder QR completes
+ * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were.
+ */
+
+/* y[p][i] = <x[p], w[i]> for q rows x of length n and the m rows of w.
+ *
+ * Eight rows of x at a time, interleaved in panel (8n numbers), so that a vector register holds
+ * one entry of each and no sum ever runs across a register. */
+static void NAME(images)(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
+                         REAL *restrict y, REAL *restrict panel) {
+    for (long first = 0; first < q; first += LANES) {
+        const long rows = q - first < LANES ? q - first : LANES;
+        for (long c = 0; c < n; c++)
+            for (long p = 0; p < LANES; p++)
+                panel[c * LANES + p] = p < rows ? x[(first + p) * n + c] : 0;
+        long i = 0;
+        for (; i + ROWS <= m; i += ROWS) {
+            REAL sums[ROWS][LANES] = {{0}};
+            for (long c = 0; c < n; c++)
+#pragma GCC unroll 8
+                for (long k = 0; k < ROWS; k++) {
+                    const REAL entry = w[(i + k) * n + c];
+#pragma omp simd
+                    for (long p = 0; p < LANES; p++) sums[k][p] += entry * panel[c * LANES + p];
+                }
+            for (long p = 0; p < rows; p++)
+                for (long k = 0; k < ROWS; k++) y[(first + p) * m + i + k] = sums[k][p];
+        }
+        for (; i < m; i++) {
+            REAL sums[LANES] = {0};
+            for (long c = 0; c < n; c++)
+#pragma omp simd
+                for (long p = 0; p < LANES; p++) sums[p] += w[i * n + c] * panel[c * LANES + p];
+            for (long p = 0; p < rows; p++) y[(first + p) * m + i] = sums[p];
+        }
+    }
+}
+
+/* y[p] += sum_i a[p][i] w[i] for q rows a of length m: q rows of length n. */
+static void NAME(combine)(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
+                          REAL *restrict y) {
+    for (long p = 0; p < q; p++) {
+        const int two = p + 1 < q;
+        const REAL *s = a + p * m, *t = two ? s + m : s;
+        REAL *f = y + p * n, *g = f + n;
+        long i = 0;
+        for (; two && i + 4 <= m; i += 4) {
+            const REAL *w0 = w + i * n, *w1 = w0 + n, *w2 = w1 + n, *w3 = w2 + n;
+            const REAL s0 = s[i], s1 = s[i + 1], s2 = s[i + 2], s3 = s[i + 3];
+            const REAL t0 = t[i], t1 = t[i + 1], t2 = t[i + 2], t3 = t[i + 3];
+#pragma omp simd
+            for (long c = 0; c < n; c++) {
+                f[c] += s0 * w0[c] + s1 * w1[c] + s2 * w2[c] + s3 * w3[c];
+                g[c] += t0 * w0[c] + t1 * w1[c] + t2 * w2[c] + t3 * w3[c];
+            }
+        }
+        for (; i < m; i++) {
+            const REAL *row = w + i * n, share = s[i], other = t[i];
+#pragma omp simd
+            for (long c = 0; c < n; c++) f[c] += share * row[c];
+            if (two)
+#pragma omp simd
+                for (long c = 0; c < n; c++) g[c] += other * row[c];
+        }
+        p += two;
+    }
+}
+
+static REAL NAME(dot)(const REAL *restrict x, const REAL *restrict y, long n) {
+    REAL sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (long c = 0; c < n; c++) sum += x[c] * y[c];
+    return sum;
+}
+
+/* Divides x by its largest magnitude and returns that: 0 for zero, NaN where x is not finite. */
+static REAL NAME(rescale)(REAL *restrict x, long n) {
+    REAL largest = 0, check = 0;
+#pragma omp simd reduction(max : largest) reduction(+ : check)
+    for (long c = 0; c < n; c++) {
+        const REAL magnitude = ABS(x[c]);
+        largest = magnitude > largest ? magnitude : largest;
+        check += x[c] * 0; /* a comparison alone overlooks a NaN */
+    }
+    if (check != 0) return NAN;
+    if (largest == 0) return 0;
+#pragma omp simd
+    for (long c = 0; c < n; c++) x[c] /= largest; /* its inverse may overflow */
+    return largest;
+}
+
+/* Scales a row to unit length; one of length zero stays. */
+static REAL NAME(normalize)(REAL *restrict row, long n) {
+    const REAL norm = SQRT(NAME(dot)(row, row, n));
+    if (norm > 0)
+#pragma omp simd
+        for (long c = 0; c < n; c++) row[c] /= norm;
+    return norm;
+}
+
+/* Fills a row with numbers that look random, the same ones for the same q. Without them a block that
+ * spans an invariant subspace would never see what overtakes outside of it. */
+static void NAME(fill)(REAL *restrict row, long n, uint64_t q) {
+    uint64_t state = (q + 1) * 0x9E3779B97F4A7C15u;
+    for (long c = 0; c < n; c++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        row[c] = (REAL)((int64_t)(state >> 33) - (1ll << 30)) / (1ll << 30);
+    }
+}
+
+/* Makes the rows after the first r, which are orthonormal, orthonormal to these and each other.
+ *
+ * Against the first ones by projection, among themselves by Cholesky factors of their Gram matrix,
+ * both twice, because once leaves what rounding and a bad condition left. Rows of which nothing is
+ * left in the first pass become noise; kept[q] becomes 0 where the space has no room for these
+ * either, and the row zero. */
+static void NAME(orthonormalize)(REAL *restrict basis, long r, long size, long n,
+                                 REAL *restrict fresh, int *restrict kept) {
+    const long others = size - r;
+    REAL *rest = basis + r * n, shares[MAX_BASIS * MAX_BASIS];
+    double factor[MAX_BASIS * MAX_BASIS], inverse[MAX_BASIS * MAX_BASIS];
+    for (long q = 0; q < size; q++) kept[q] = 1;
+    for (int pass = 0, passes = 2; pass < passes; pass++) {
+        for (long q = 0; pass == 1 && q < others; q++)
+            if (!kept[r + q]) {
+                NAME(fill)(rest + q * n, n, (uint64_t)q);
+                kept[r + q] = 1;
+                passes = 3;
+            }
+        for (long q = 0; q < others; q++) {
+            const REAL before = NAME(normalize)(rest + q * n, n);
+            for (long p = 0; p < r; p++)
+                shares[q * r + p] = -NAME(dot)(rest + q * n, basis + p * n, n);
+            if (!(before > 0)) kept[r + q] = 0;
+        }
+        NAME(combine)(basis, r, n, shares, others, rest);
+        for (long q = 0; q < others; q++) {
+            const REAL left = NAME(normalize)(rest + q * n, n);
+            if (!(left > 16 * EPSILON)) kept[r + q] = 0;
+        }
+        for (long q = 0; q < others; q++)
+            for (long p = 0; p <= q; p++)
+                factor[q * others + p] = NAME(dot)(rest + q * n, rest + p * n, n);
+        /* Cholesky, row by row, and the inverse of the factor along with it. */
+        for (long q = 0; q < others; q++) {
+            double *restrict row = factor + q * others, *restrict out = inverse + q * others;
+            for (long p = 0; p < q; p++) {
+                double sum = row[p];
+                for (long k = 0; k < p; k++) sum -= row[k] * factor[p * others + k];
+                row[p] = kept[r + p] ? sum / factor[p * others + p] : 0;
+            }
+            double left = row[q];
+            for (long k = 0; k < q; k++) left -= row[k] * row[k];
+            /* Below this the Gram matrix, in the precision of REAL, holds nothing but noise. */
+            if (!(left > 64 * EPSILON)) kept[r + q] = 0;
+            row[q] = kept[r + q] ? sqrt(left) : 1;
+            for (long p = 0; p < others; p++) out[p] = p == q && kept[r + q];
+            for (long k = 0; kept[r + q] && k < q; k++)
+                for (long p = 0; p <= k; p++) out[p] -= row[k] * inverse[k * others + p];
+            for (long p = 0; p <= q; p++) out[p] /= row[q];
+        }
+        for (long k = 0; k < others * others; k++) shares[k] = (REAL)inverse[k];
+        memset(fresh, 0, sizeof(REAL) * others * n);
+        NAME(combine)(rest, others, n, shares, others, fresh);
+        memcpy(rest, fresh, sizeof(REAL) * others * n);
+    }
+}
+
+/* scratch holds 3r (2n + 2m) + LANES · n numbers. */
+static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *restrict u,
+                        REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
+                        long n_power_iterations, double rtol, long max_steps) {
+    const long size = 3 * r;
+    REAL *basis = scratch, *fresh = basis + size * n, *image = fresh + size * n,
+         *turned = image + size * m, *panel = turned + size * m;
+    REAL shares[MAX_BASIS * MAX_BASIS];
+    double gram[MAX_BASIS * MAX_BASIS], ritz[MAX_BASIS * MAX_BASIS], squares[MAX_BASIS];
+    double before[MAX_BASIS];
+    int kept[MAX_BASIS], grows = 1;
+    /* Each refresh turns the block by a matrix that is orthogonal but for rounding, which would
+     * add up over a long run. */
+    for (long q = 0; q < r; q++) {
+        for (long p = 0; p < q; p++) {
+            const REAL share = NAME(dot)(block + q * n, block + p * n, n);
+            for (long c = 0; c < n; c++) block[q * n + c] -= share * block[p * n + c];
+        }
+        NAME(normalize)(block + q * n, n);
+    }
+    NAME(images)(w, m, n, block, r, image, panel);
+    for (long step = 1; step <= n_power_iterations || (grows && step <= max_steps); step++) {
+        const REAL scale = NAME(rescale)(image, r * m);
+        if (!(scale > 0)) return;
+        for (long p = 0; p < r; p++)
+            before[p] = sqrt((double)NAME(dot)(image + p * m, image + p * m, m));
+        memcpy(basis, block, sizeof(REAL) * r * n);
+        memset(basis + r * n, 0, sizeof(REAL) * r * n);
+        NAME(combine)(w, m, n, image, r, basis + r * n);
+        if (isnan(NAME(rescale)(basis + r * n, r * n))) return;
+        memcpy(basis + 2 * r * n, direction, sizeof(REAL) * r * n);
+        NAME(orthonormalize)(basis, r, size, n, fresh, kept);
+        NAME(images)(w, m, n, basis + r * n, size - r, image + r * m, panel);
+        for (long c = r * m; c < size * m; c++) image[c] /= scale;
+        for (long p = 0; p < size; p++)
+            for (long q = 0; q <= p; q++)
+                gram[p * size + q] = gram[q * size + p] =
+                    NAME(dot)(image + p * m, image + q * m, m);
+        /* Below every true value, so that what was dropped is chosen last. */
+        for (long p = 0; p < size; p++)
+            if (!kept[p]) gram[p * size + p] = -1;
+        symmetric_eigen(gram, size, squares, ritz, 1e-3 * EPSILON);
+        const double largest = sqrt(squares[0] > 0 ? squares[0] : 0);
+        grows = 0;
+        for (long p = 0; p < r; p++)
+            grows |= sqrt(squares[p] > 0 ? squares[p] : 0) - before[p] > rtol * largest;
+        for (long c = 0; c < r * size; c++) shares[c] = (REAL)ritz[c];
+        memset(block, 0, sizeof(REAL) * r * n);
+        NAME(combine)(basis, size, n, shares, r, block);
+        memset(turned, 0, sizeof(REAL) * r * m);
+        NAME(combine)(image, size, m, shares, r, turned);
+        for (long p = 0; p < r; p++) memset(shares + p * size, 0, sizeof(REAL) * r);
+        memset(direction, 0, sizeof(REAL) * r * n);
+        NAME(combine)(basis, size, n, shares, r, direction);
+        for (long p = 0; p < r; p++) NAME(normalize)(direction + p * n, n);
+        for (long c = 0; c < r * m; c++) image[c] = turned[c] * scale;
+    }
+    if (NAME(rescale)(image, m) > 0 && NAME(normalize)(image, m) > 0)
+        memcpy(u, image, sizeof(REAL) * m);
+}
+
+/* uᵀ W v, and a copy of u and v behind each other, unless copies is NULL. */
+static double NAME(sigma)(const REAL *restrict w, long m, long n, const REAL *restrict u,
+                          const REAL *restrict v, REAL *restrict copies) {
+    double sigma = 0;
+    for (long i = 0; i < m; i++) sigma += (double)u[i] * NAME(dot)(w + i * n, v, n);
+    if (copies) {
+        memcpy(copies, u, sizeof(REAL) * m);
+        memcpy(copies + m, v, sizeof(REAL) * n);
+    }
+    return sigma;
+}
+
+/* g += slope · ⟨g, w⟩ · u vᵀ, with u and v behind each other. */
+static void NAME(through_sigma)(REAL *restrict g, const REAL *restrict w, long m, long n,
+                                const REAL *restrict vectors, double slope) {
+    const REAL *u = vectors, *v = vectors + m;
+    double inner = 0;
+    for (long i = 0; i < m; i++) inner += NAME(dot)(g + i * n, w + i * n, n);
+    for (long i = 0; i < m; i++) {
+        const REAL share = (REAL)(slope * inner * u[i]);
+        REAL *row = g + i * n;
+#pragma omp simd
+        for (long c = 0; c < n; c++) row[c] += share * v[c];
+    }
+}

@@ -1,0 +1,199 @@
+"""The product of a linear layer with its effective weight, without forming that weight.
+
+A layer that applies ``f(sigma) · W`` has two extra passes over a matrix to form it, and four more
+to send the gradient back through it: a tenth of an update of a small critic on the CPU. There the
+factor goes into the product itself, and the gradient through ``sigma`` is a term of rank one:
+
+    dL/dW = f · G + f' · ⟨G, W⟩ · u vᵀ        (f = coef/sigma: Miyato et al. 2018, eq. 12)
+
+where ``G`` is what a plain layer with the same output would get for its weight.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from snrl.spectral import native
+from snrl.spectral.iteration import sigma_estimate
+from snrl.spectral.tracking import Vectors
+
+
+class Factor(NamedTuple):
+    """The factor ``f(sigma)`` of one layer's current weight, as the product needs it.
+
+    Attributes:
+        scale: Its value.
+        slope: Its derivative with respect to ``sigma``.
+        of_sigma: The function itself, on tensors and differentiable.
+        vectors: ``u`` and ``v`` behind each other, shape ``(m + n,)``; a copy. None where no
+            gradient is asked for.
+    """
+
+    scale: float
+    slope: float
+    of_sigma: Callable[[Tensor], Tensor]
+    vectors: Tensor | None
+
+
+def can_scale(x: Tensor, weight: Tensor) -> bool:
+    """Tell whether a :func:`chain` can be used: eager, on the CPU, for plain reverse mode.
+
+    Whatever compiles, traces or transforms needs to see the operations one by one.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and native.takes(weight)
+        and x.is_cpu
+        and x.dtype is weight.dtype
+        and torch._C._get_tracing_state() is None
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def sigma_and_copies(weight: Tensor, vectors: Vectors, row: int) -> tuple[float, Tensor | None]:
+    """Compute ``sigma = uᵀ W v`` as a number, and copy the vectors if a graph will need them.
+
+    Args:
+        weight: ``W``, shape ``(m, n)``, such that ``native.takes`` it.
+        vectors: Contiguous, of the same dtype.
+        row: Which of them.
+
+    Returns:
+        ``sigma``, and ``u`` and ``v`` behind each other, shape ``(m + n,)``, or None.
+    """
+    (m, n), (u, block, _) = weight.shape, vectors
+    copies = torch.empty(m + n, dtype=weight.dtype) if torch.is_grad_enabled() else None
+    sigma: float = native.library().sigma(
+        u.dtype is torch.float64,
+        weight.data_ptr(),
+        m,
+        n,
+        u.data_ptr() + row * u.stride(0) * u.itemsize,
+        block.data_ptr() + row * block.stride(0) * u.itemsize,
+        None if copies is None else copies.data_ptr(),
+    )
+    return sigma, copies
+
+
+class Link(NamedTuple):
+    """One layer of a chain: ``x ↦ f(sigma) · x Wᵀ + b``, and then perhaps ``max(0, ·)``.
+
+    Attributes:
+        weight: ``W``, shape ``(m, n)``.
+        bias: Shape ``(m,)``, or None.
+        factor: That of the current weight; None for a plain layer.
+        relu: Whether a rectifier follows.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    factor: Factor | None
+    relu: bool
+
+
+def chain(x: Tensor, links: Sequence[Link]) -> Tensor:
+    """Send an input through linear layers and rectifiers, as one node of the graph.
+
+    Args:
+        x: Shape ``(batch, n)``; :func:`can_scale` holds for each weight.
+        links: The layers, from input to output.
+
+    Returns:
+        Shape ``(batch, m)`` of the last layer. Gradients flow to ``x``, the weights (through
+        ``sigma`` too, as far as ``f`` lets it) and the biases, to any order.
+    """
+    if not torch.is_grad_enabled():
+        for link in links:
+            x = _apply(x, link)
+        return x
+    parameters = [part for link in links for part in (link.weight, link.bias)]
+    y: Tensor = _Chain.apply(x, links, *parameters)  # type: ignore[no-untyped-call]
+    return y
+
+
+def _apply(x: Tensor, link: Link) -> Tensor:
+    weight, bias, factor, relu = link
+    scale = 1.0 if factor is None else factor.scale
+    if bias is None:
+        y = torch.addmm(x.new_empty(len(x), len(weight)), x, weight.t(), beta=0, alpha=scale)
+    else:
+        y = torch.addmm(bias, x, weight.t(), alpha=scale)
+    return y.relu_() if relu else y
+
+
+def _differentiable(x: Tensor, links: Sequence[Link]) -> Tensor:
+    for weight, bias, factor, relu in links:
+        if factor is not None:
+            assert factor.vectors is not None
+            u, v = factor.vectors[: len(weight)], factor.vectors[len(weight) :]
+            sigma = sigma_estimate(weight, u, v)
+            weight = weight * factor.of_sigma(sigma)
+        x = torch.nn.functional.linear(x, weight, bias)
+        x = x.relu() if relu else x
+    return x
+
+
+class _Chain(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, links: Sequence[Link], *parameters: Tensor) -> Tensor:
+        inputs = [x]
+        for link in links:
+            inputs.append(_apply(inputs[-1], link))
+        ctx.save_for_backward(*inputs, *parameters)
+        ctx.links = links
+        return inputs[-1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        links: Sequence[Link] = ctx.links
+        needed: tuple[bool, ...] = ctx.needs_input_grad
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        inputs, parameters = saved[: len(links) + 1], saved[len(links) + 1 :]
+        if torch.is_grad_enabled():
+            # Somebody differentiates the gradient: operations that autograd knows, once more.
+            y = _differentiable(inputs[0], links)
+            sources = (inputs[0], None, *parameters)
+            wanted = [x for x, need in zip(sources, needed, strict=True) if need and x is not None]
+            again = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return tuple(next(again) if need else None for need in needed)
+        threshold = torch.ops.aten.threshold_backward
+        owned = False
+        found: list[Tensor | None] = []
+        for i in reversed(range(len(links))):
+            weight, _, factor, relu = links[i]
+            scale = 1.0 if factor is None else factor.scale
+            if relu and owned:
+                threshold.grad_input(grad, inputs[i + 1], 0, grad_input=grad)
+            elif relu:
+                grad = threshold(grad, inputs[i + 1], 0)
+            for_weight, for_bias = needed[2 + 2 * i : 4 + 2 * i]
+            found.append(grad.sum(0) if for_bias else None)
+            found.append(_to_weight(grad, inputs[i], weight, factor) if for_weight else None)
+            if i or needed[0]:
+                to_input = torch.empty_like(inputs[i])
+                grad = torch.addmm(to_input, grad, weight, beta=0, alpha=scale, out=to_input)
+                owned = True
+        return grad if needed[0] else None, None, *reversed(found)
+
+
+def _to_weight(grad: Tensor, x: Tensor, weight: Tensor, factor: Factor | None) -> Tensor:
+    if factor is None:
+        return grad.t() @ x
+    to_weight = torch.empty_like(weight)
+    torch.addmm(to_weight, grad.t(), x, beta=0, alpha=factor.scale, out=to_weight)
+    if factor.slope:
+        assert factor.vectors is not None
+        native.library().through_sigma(
+            weight.dtype is torch.float64,
+            to_weight.data_ptr(),
+            weight.data_ptr(),
+            *weight.shape,
+            factor.vectors.data_ptr(),
+            factor.slope / factor.scale,
+        )
+    return to_weight

@@ -1,0 +1,102 @@
+"""Around an optimiser's step: whoever follows layers is told of every step that moves them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary, WeakSet
+
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from snrl.spectral.layers import SpectralLayer
+
+
+class Factors(NamedTuple):
+    """What an option of the optimiser is multiplied by during a step.
+
+    Attributes:
+        option: Its key in a parameter group.
+        of: The factor for each parameter that has another than 1, by its ``id``.
+    """
+
+    option: str
+    of: Mapping[int, float]
+
+
+class Follower(Protocol):
+    """Follows layers: ``SpectralNormalizer``."""
+
+    layers: list[SpectralLayer]
+
+    def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
+        """Get ready for a step of an optimiser that holds the weights of these layers."""
+
+    def after_step(self, layers: Sequence[SpectralLayer]) -> None:
+        """Follow the step."""
+
+
+# Followers are dropped with whatever holds them.
+live: WeakSet[Follower] = WeakSet()
+_original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
+
+
+def _followers(optimizer: Optimizer) -> Iterator[tuple[Follower, list[SpectralLayer]]]:
+    if not live:
+        return
+    held = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    for follower in tuple(live):
+        layers = [layer for layer in follower.layers if id(layer.weight) in held]
+        if layers:
+            yield follower, layers
+
+
+def _before_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    # They are still split if the last step raised an error.
+    _join_groups(optimizer)
+    asked = [follower.before_step(layers) for follower, layers in _followers(optimizer)]
+    if factors := [one for one in asked if one is not None]:
+        _split_groups(optimizer, factors)
+
+
+def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    _join_groups(optimizer)
+    for follower, layers in _followers(optimizer):
+        follower.after_step(layers)
+
+
+def _split_groups(optimizer: Optimizer, factors: Sequence[Factors]) -> None:
+    """Give the optimiser, for one step, groups in which all parameters have the same factors.
+
+    Its state is kept by parameter, so it does not notice; schedulers, state dicts and whoever sets
+    the learning rate never see these groups.
+    """
+    split = []
+    for group in optimizer.param_groups:
+        equal: dict[tuple[float, ...], list[Tensor]] = {}
+        for param in group["params"]:
+            own = tuple(one.of.get(id(param), 1.0) for one in factors)
+            equal.setdefault(own, []).append(param)
+        for values, params in equal.items():
+            part = {**group, "params": params}
+            for one, value in zip(factors, values, strict=True):
+                if one.option not in group:
+                    raise ValueError(
+                        f"{type(optimizer).__name__} has no {one.option} for the mode to multiply"
+                    )
+                part[one.option] = group[one.option] * value
+            split.append(part)
+    _original[optimizer] = optimizer.param_groups
+    optimizer.param_groups = split
+
+
+def _join_groups(optimizer: Optimizer) -> None:
+    groups = _original.pop(optimizer, None)
+    if groups is not None:
+        optimizer.param_groups = groups
+
+
+register_optimizer_step_pre_hook(_before_step)
+register_optimizer_step_post_hook(_after_step)

@@ -1,0 +1,181 @@
+"""Where the vectors of many layers are kept: a buffer per shape, a row per matrix."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from snrl.spectral.layers import SpectralLayer
+from snrl.spectral.refresh import Batch, Refresh, as_index
+from snrl.spectral.tracking import Vectors, belong, leading_vectors
+
+
+class Unfolding(NamedTuple):
+    """A layer's weight as a matrix.
+
+    Attributes:
+        layer: The layer.
+        turned: False for ``(out, in·k)``, True for ``(in, out·k)``.
+    """
+
+    layer: SpectralLayer
+    turned: bool = False
+
+    def matrix(self) -> Tensor:
+        """The matrix; the gradient flows to the weight."""
+        weight = self.layer.weight
+        return weight.transpose(0, 1).flatten(1) if self.turned else weight.flatten(1)
+
+    @property
+    def shape(self) -> str:
+        """The matrix's shape, as it names a store."""
+        rows = self.layer.weight.shape[int(self.turned)]
+        return f"{rows}x{self.layer.weight.numel() // rows}"
+
+
+class Row(NamedTuple):
+    """Where the vectors of a matrix are kept."""
+
+    shape: str
+    row: int
+
+
+class Store(nn.Module):
+    """The vectors of all matrices of one shape, a row each; the buffers are those of ``Vectors``.
+
+    Written in place, so that a captured CUDA graph finds them where they were.
+    """
+
+    u: Tensor
+    block: Tensor
+    direction: Tensor
+
+    def __init__(self, like: Tensor, block_size: int) -> None:
+        """Make an empty store for matrices like the given one."""
+        super().__init__()
+        m, n = like.shape
+        self.unfoldings: list[Unfolding] = []
+        self.register_buffer("u", like.new_zeros(0, m))
+        self.register_buffer("block", like.new_zeros(0, min(block_size, m, n), n))
+        self.register_buffer("direction", self.block.clone())
+
+    def append(self, unfolding: Unfolding) -> Row:
+        """Add a row of zeros for a matrix, and tell where it is."""
+        self.unfoldings.append(unfolding)
+        for name in Vectors._fields:
+            rows = getattr(self, name)
+            setattr(self, name, torch.cat((rows, rows.new_zeros(1, *rows.shape[1:]))))
+        return Row(unfolding.shape, len(self.unfoldings) - 1)
+
+    def vectors(self) -> Vectors:
+        """The buffers."""
+        buffers = cast("dict[str, Tensor]", self._buffers)
+        return Vectors(buffers["u"], buffers["block"], buffers["direction"])
+
+    def read(self, rows: Sequence[int]) -> Vectors:
+        """The vectors in some rows: views where the rows are contiguous, else copies."""
+        chosen = as_index(rows)
+        return Vectors(*(part[chosen] for part in self.vectors()))
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The matrices of some rows as they are now, and where their vectors are."""
+        return Batch([self.unfoldings[row].matrix() for row in rows], self.vectors(), rows)
+
+    @torch.no_grad()
+    def take_over(self, saved: Sequence[Tensor]) -> None:
+        """Copy saved vectors that belong to the weights as they are now, row by row.
+
+        Args:
+            saved: What may be the three buffers of an equal store.
+        """
+        own = self.vectors()
+        if [x.shape for x in saved] != [x.shape for x in own]:
+            return
+        loaded = Vectors(*(x.to(y) for x, y in zip(saved, own, strict=True)))
+        weight = torch.stack([unfolding.matrix() for unfolding in self.unfoldings])
+        rows = belong(weight, loaded, own).nonzero().flatten().tolist()
+        for part, value in zip(own, loaded, strict=True):
+            part[rows] = value[rows]
+
+    def _load_from_state_dict(self, *_: Any) -> None:
+        """Leave it to the normalizer, which is asked when the weights are there."""
+
+
+class Stores(nn.Module):
+    """The vectors of many matrices of any shapes, and how they follow these.
+
+    Its state dict holds the vectors, a :class:`Store` of each shape under the shape's name. One to
+    be loaded may lack them, or hold those of other weights.
+    """
+
+    def __init__(self, n_power_iterations: int, block_size: int) -> None:
+        """Make it for no matrices yet.
+
+        Args:
+            n_power_iterations: Steps that are always taken.
+            block_size: Number of vectors iterated together.
+
+        Raises:
+            ValueError: If one of them is not a positive integer.
+        """
+        super().__init__()
+        for name, value in (("n_power_iterations", n_power_iterations), ("block_size", block_size)):
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self.n_power_iterations = int(n_power_iterations)
+        self.block_size = int(block_size)
+        self._prepared: dict[Any, Refresh] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds addresses of this one's tensors."""
+        return {**self.__dict__, "_prepared": {}}
+
+    def _append(self, unfolding: Unfolding) -> Row:
+        if unfolding.shape not in self._modules:
+            self.add_module(unfolding.shape, Store(unfolding.matrix().detach(), self.block_size))
+        return self._store(unfolding.shape).append(unfolding)
+
+    def _store(self, shape: str) -> Store:
+        return cast("Store", self._modules[shape])
+
+    def _pair(self, shape: str, rows: int | slice | list[int]) -> tuple[Tensor, Tensor]:
+        store = self._store(shape)
+        # Copies: the graph that is made with them may outlive the next change.
+        return store.u[rows].clone(), store.block[rows, 0].clone()
+
+    def _carry(self, rows: Iterable[Row]) -> None:
+        """Let vectors follow a change of their matrices."""
+        batches = self._batches(rows)
+        key = tuple(tuple(batch.rows) for batch in batches)
+        prepared = self._prepared.get(key)
+        if prepared is None or not prepared.is_of(batches):
+            prepared = self._prepared[key] = Refresh(batches)
+        prepared(self.n_power_iterations)
+
+    def _compute(self, rows: Iterable[Row]) -> None:
+        """Compute vectors from their matrices alone, by SVD."""
+        for weights, vectors, chosen in self._batches(rows):
+            exact = leading_vectors(torch.stack(list(weights)), self.block_size)
+            for part, value in zip(vectors, exact, strict=True):
+                part[list(chosen)] = value
+
+    def _batches(self, rows: Iterable[Row]) -> list[Batch]:
+        by_shape: dict[str, list[int]] = defaultdict(list)
+        for shape, row in rows:
+            by_shape[shape].append(row)
+        return [self._store(shape).batch(chosen) for shape, chosen in by_shape.items()]
+
+    @torch.no_grad()
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+        """Take over the saved vectors that belong to the weights as they are now.
+
+        The layers were loaded before and have computed theirs from the weights alone. Saved ones
+        are better only in that a run goes on bit for bit, and may be of other layers or missing.
+        """
+        for shape, store in self._modules.items():
+            if isinstance(store, Store):
+                keys = [f"{prefix}{shape}.{name}" for name in Vectors._fields]
+                store.take_over([state_dict[key] for key in keys if key in state_dict])

@@ -1,0 +1,163 @@
+"""The product with an effective weight that is not formed, against the one that is."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.func import functional_call
+
+from snrl.spectral import SpectralNormalizer, products, spectral_normalize
+from snrl.spectral.products import Link, can_scale, chain
+
+CHAIN = products._Chain.apply
+
+
+def network(bias=True):
+    net = nn.Sequential(
+        nn.Linear(7, 12, bias), nn.ReLU(), nn.Linear(12, 12, bias), nn.ReLU(), nn.Linear(12, 1)
+    )
+    return spectral_normalize(net.double(), layers=(-2, -1), coef=1.3)
+
+
+def links(net):
+    found = []
+    for layer, follower in zip(net, [*list(net)[1:], None], strict=True):
+        if isinstance(layer, nn.Linear):
+            relu = isinstance(follower, nn.ReLU)
+            special = hasattr(layer, "slot")
+            found.append(
+                layer.link(relu) if special else Link(layer.weight, layer.bias, None, relu)
+            )
+    return found
+
+
+def formed(net, x):
+    """The same network, with effective weights formed by operations that autograd knows."""
+    for layer in net:
+        if isinstance(layer, nn.Linear):
+            weight = layer.effective_weight() if hasattr(layer, "slot") else layer.weight
+            x = nn.functional.linear(x, weight, layer.bias)
+        elif isinstance(layer, nn.ReLU):
+            x = x.relu()
+    return x
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Counts how often the product stood in for single operations."""
+    calls = []
+
+    def apply(*args):
+        calls.append(args)
+        return CHAIN(*args)
+
+    monkeypatch.setattr(products._Chain, "apply", apply)
+    return calls
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("mode", ["normalize", "cap"])
+def test_values_and_gradients_are_those_of_the_formed_weight(bias, mode):
+    net = network(bias)
+    normalizer = SpectralNormalizer(0.4, mode=mode)
+    extra = nn.Linear(12, 7, bias).double()
+    normalizer.add([extra])
+    x = torch.randn(9, 12, dtype=torch.float64, requires_grad=True)
+    parameters = [x, *extra.parameters(), *net.parameters()]
+    mine = chain(x, [extra.link(relu=True), *links(net)])
+    theirs = formed(net, nn.functional.linear(x, extra.effective_weight(), extra.bias).relu())
+    torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    cotangent = torch.randn_like(mine)
+    for a, b in zip(
+        torch.autograd.grad(mine, parameters, cotangent),
+        torch.autograd.grad(theirs, parameters, cotangent),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_to_second_order():
+    net = network()
+    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    names, tensors = zip(*net.named_parameters(), strict=True)
+    leaves = [part.detach().clone().requires_grad_() for part in tensors]
+
+    def evaluate(x, *parts):
+        return functional_call(net, dict(zip(names, parts, strict=True)), (x,))
+
+    assert can_scale(x, leaves[2])
+    assert gradcheck(evaluate, (x, *leaves))
+    assert gradgradcheck(evaluate, (x, *leaves))
+
+
+def test_only_the_gradients_asked_for():
+    net = network()
+    for parameter in net.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    (mine,) = torch.autograd.grad(chain(x, links(net)).sum(), x)
+    (theirs,) = torch.autograd.grad(formed(net, x).sum(), x)
+    torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+    net[2].weight.requires_grad_()
+    chain(x.detach(), links(net)).sum().backward()
+    assert net[2].weight.grad is not None
+    assert net[0].weight.grad is None
+
+
+def test_a_graph_outlives_a_refresh_of_the_vectors():
+    net = network()
+    x = torch.randn(5, 7, dtype=torch.float64)
+    expected = torch.autograd.grad(net(x).sum(), net[2].weight)[0]
+    kept = net(x)
+    store = net.spectral.get_submodule(net[2].slot.shape)
+    with torch.no_grad():
+        store.u.normal_()
+        store.block.normal_()
+    torch.testing.assert_close(torch.autograd.grad(kept.sum(), net[2].weight)[0], expected)
+
+
+def test_inputs_of_any_dimensions(taken):
+    layer = network()[2]
+    for shape in ((12,), (3, 12), (2, 3, 12), (0, 12)):
+        x = torch.randn(shape, dtype=torch.float64)
+        torch.testing.assert_close(
+            layer(x), nn.functional.linear(x, layer.effective_weight(), layer.bias)
+        )
+    assert len(taken) == 4
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_what_transforms_or_traces_sees_single_operations(taken):
+    net = network()
+    x = torch.randn(5, 7, dtype=torch.float64)
+    weights = dict(net.named_parameters())
+    loss = torch.func.grad(lambda w: functional_call(net, w, (x,)).square().sum())
+    expected = torch.autograd.grad(formed(net, x).square().sum(), list(net.parameters()))
+    for mine, theirs in zip(loss(weights).values(), expected, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with forward_ad.dual_level():
+        tangent = torch.randn_like(x)
+        dual = forward_ad.unpack_dual(net(forward_ad.make_dual(x, tangent))).tangent
+    torch.testing.assert_close(dual, torch.func.jvp(lambda y: formed(net, y), (x,), (tangent,))[1])
+    traced = torch.jit.trace(net, (x,), check_trace=False)
+    torch.testing.assert_close(traced(x + 1), net(x + 1).detach(), check_stride=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert copy.deepcopy(net).float()(x.float()).dtype == torch.bfloat16
+    # Only the last comparison outside of all these went through it.
+    assert len(taken) == len([m for m in net if hasattr(m, "slot")])
+
+
+@pytest.mark.parametrize("make", [network, lambda: spectral_normalize(
+    nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten()), layers="all"
+).double()], ids=["linear", "convolution"])  # fmt: skip
+def test_compiles_without_a_break_to_the_same_values_and_gradients(make):
+    net = make()
+    shape = (5, 7) if isinstance(net[0], nn.Linear) else (5, 2, 8, 8)
+    x = torch.randn(shape, dtype=torch.float64)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    mine = torch.autograd.grad(compiled(x).sum(), list(net.parameters()))
+    theirs = torch.autograd.grad(net(x).sum(), list(net.parameters()))
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b)
