@@ -74,6 +74,7 @@ def main() -> None:
     from matplotlib import pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "snrl"  # the same file for the same figures
+    plt.rcParams["svg.fonttype"] = "none"
     with args.results.open() as file:
         rows = list(csv.DictReader(file))
     runs = list(dict.fromkeys((row["algorithm"], row["learning_rate"]) for row in rows))
@@ -99,7 +100,10 @@ def main() -> None:
     for axes in grid[-1]:
         axes.set_xlabel("µs per call, four 256×256 matrices")
     handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=4, fontsize=8, title_fontsize=8,
+        title="numbers: steps, vectors in the block, tolerance",
+    )  # fmt: skip
     figure.savefig(args.out, metadata={"Date": None})
 
 

@@ -5,7 +5,7 @@ Trains stock Stable-Baselines3 SAC and TD3 on Pendulum-v1 with an SN policy (thr
 one call per update, each from its own vectors, which start from the SVD. The truth is the SVD in
 float64.
 
-    python experiments/estimators/measure.py --steps 1000      # as in the README: twenty minutes
+    python experiments/estimators/measure.py --steps 1000      # as in the README: ten minutes
     python experiments/estimators/measure.py --steps 100 --out quick.csv
 
 Runs that are in the output file already are not repeated. ``table.py`` prints what the README

@@ -8,7 +8,7 @@ easy one: new leading directions hardly ever appear), and the target follows as 
 (tau 0.005). After every step each method in turn, in an order drawn anew, brings sigma up to date,
 online and target; all of them look at the same weights in memory, in one process.
 
-    python experiments/methods/measure.py             # one at a time around 256, 2, 2: ten minutes
+    python experiments/methods/measure.py             # one at a time around 256, 2, 2: 5 minutes
     python experiments/methods/measure.py --full      # all combinations: hours, and 16 GB
     python experiments/methods/measure.py --quick --out quick.csv
 
@@ -146,11 +146,11 @@ class OursThereAndBack(Ours):
     def update(self) -> None:
         super().update()
         online, target = self.layers
-        on_cpu = online[0].weight.is_cpu
+        has_kernel = native.takes(online[0].weight)
         for _ in range(2):
-            (self._in_products if on_cpu else self._in_torch)(online)
+            (self._in_products if has_kernel else self._in_torch)(online)
         with torch.no_grad():
-            (self._factors if on_cpu else self.normalizer.effective_weights)(target)
+            (self._factors if has_kernel else self.normalizer.effective_weights)(target)
 
     def _factors(self, layers: Sequence[Any]) -> list[Factor | None]:
         return [self.normalizer.factor(layer) for layer in layers]
