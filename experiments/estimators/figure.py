@@ -57,6 +57,7 @@ def draw(axes: Any, rows: list[dict[str, str]], column: str) -> None:
     (ours,) = [row for row in rows if row["estimator"] == OURS]
     axes.plot(*point(ours), "*", color="#d55e00", ms=14, label="ours, steps as needed (C)")
     axes.set(xscale="log", yscale="log")
+    axes.minorticks_off()
     axes.grid(alpha=0.3, which="major")
 
 

@@ -4,7 +4,8 @@ Times ``model.train()`` of SAC and TD3 with a plain policy, with a second plain 
 to the first is the noise of the measurement), with torch's ``spectral_norm`` put on the last hidden
 layer of critic and target by hand, and with ``snrl`` on the same layer. All four take turns in one
 process, in an order drawn anew for every round, on one replay buffer that was filled before; each
-counts its ratio to the plain policy within the round.
+counts its ratio to the plain policy within the round. Only ``snrl`` trains with the hooks that it
+registers for all optimisers of a process, so that the others are as fast as without it.
 
     python experiments/sn_cost/measure.py               # everything, six minutes on 2 cores
     python experiments/sn_cost/measure.py --quick --out quick.csv
@@ -34,6 +35,7 @@ from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim import optimizer as optimizers
 from tqdm import tqdm
 
 import snrl.aliases  # noqa: F401
@@ -49,6 +51,8 @@ FIELDS = [
 FILL = 2000  # transitions in the replay buffer
 WARMUP = 0.25  # of the seconds; until then, too, weights move much and snrl takes more steps
 LEAST = 20  # rounds, however long they take
+HOOKS = (optimizers._global_optimizer_pre_hooks, optimizers._global_optimizer_post_hooks)
+REGISTERED = [dict(hooks) for hooks in HOOKS]
 
 
 def build(method: str, algorithm: str, env: str, network: str, seed: int) -> OffPolicyAlgorithm:
@@ -69,6 +73,13 @@ def build(method: str, algorithm: str, env: str, network: str, seed: int) -> Off
         model.critic.optimizer = torch.optim.Adam(model.critic.parameters(), lr=learning_rate)
         model.critic_target.load_state_dict(model.critic.state_dict())
     return model
+
+
+def use_hooks(method: str) -> None:
+    """Let optimisers call what ``snrl`` registered, or not."""
+    for hooks, registered in zip(HOOKS, REGISTERED, strict=True):
+        hooks.clear()
+        hooks.update(registered if method == "snrl" else {})
 
 
 def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
@@ -92,6 +103,7 @@ def run(algorithm: str, env: str, network: str, seconds: float, seed: int) -> li
     while len(times["plain"]) < LEAST or time.perf_counter() < begin + seconds:
         counts = time.perf_counter() > begin + WARMUP * seconds
         for method in order.permutation(METHODS):
+            use_hooks(method)
             start = time.perf_counter()
             models[method].train(steps, plain.batch_size)
             if counts:

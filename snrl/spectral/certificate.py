@@ -34,9 +34,10 @@ class Certificate(NamedTuple):
     def error(self) -> float:
         """How far, relative to it, the true norm may lie above ``uᵀ W v``: largest of all layers.
 
-        At least the true error of the estimate, and above it by no more than ``rtol``.
+        At least the true error of the estimate, and above it by no more than ``rtol``. NaN where a
+        weight is not finite.
         """
-        return (self.upper / self.lower - 1).where(self.upper > 0, 0.0).max().item()
+        return (self.upper / self.lower - 1).where(self.upper != 0, 0.0).max().item()
 
 
 @torch.no_grad()

@@ -228,6 +228,8 @@ class SpectralNormalizer(Stores):
         if not self.mode.in_forward or self.mode.learns_gain:
             return None
         vectors, row = self._store(layer.slot.shape).vectors(), layer.slot.row
+        if vectors.u.dtype is not layer.weight.dtype or not vectors.u.is_cpu:
+            return None
         sigma, copies = sigma_and_copies(layer.weight, vectors, row)
         coef = float(self.coef)
         return Factor(*self.mode.factors(sigma, coef), partial(self.mode.scale, coef=coef), copies)
@@ -287,9 +289,9 @@ class SpectralNormalizer(Stores):
             )
             for layer in self.layers
         ]
-        lower, upper = zip(*bounds, strict=True)
+        lower, upper = torch.tensor(bounds, dtype=torch.float64).reshape(-1, 2).unbind(1)
         lipschitz = [lipschitz_bounds(x.chain, x.inputs, rtol) for x in self.networks]
-        return Certificate(torch.stack(lower), torch.stack(upper), tuple(lipschitz))
+        return Certificate(lower, upper, tuple(lipschitz))
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the input: in an ``nn.Sequential`` a normalizer stands among the layers."""

@@ -126,16 +126,39 @@ def _apply(x: Tensor, link: Link) -> Tensor:
     return y.relu_() if relu else y
 
 
-def _differentiable(x: Tensor, links: Sequence[Link]) -> Tensor:
-    for weight, bias, factor, relu in links:
-        if factor is not None:
-            assert factor.vectors is not None
-            u, v = factor.vectors[: len(weight)], factor.vectors[len(weight) :]
-            sigma = sigma_estimate(weight, u, v)
-            weight = weight * factor.of_sigma(sigma)
-        x = torch.nn.functional.linear(x, weight, bias)
-        x = x.relu() if relu else x
-    return x
+def _differentiable_gradients(
+    x: Tensor,
+    links: Sequence[Link],
+    parameters: Sequence[Tensor | None],
+    grad: Tensor,
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """The gradients by operations that autograd knows, for somebody who differentiates them."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views, one for each place: a weight may stand in several, or in what x comes from.
+        sources = [None if part is None else part.view_as(part) for part in (x, None, *parameters)]
+        y = sources[0]
+        assert y is not None
+        for i, (_, _, factor, relu) in enumerate(links):
+            weight, bias = sources[2 + 2 * i], sources[3 + 2 * i]
+            assert weight is not None
+            if factor is not None:
+                assert factor.vectors is not None
+                u, v = factor.vectors[: len(weight)], factor.vectors[len(weight) :]
+                weight = weight * factor.of_sigma(sigma_estimate(weight, u, v))
+            y = torch.nn.functional.linear(y, weight, bias)
+            y = y.relu() if relu else y
+        wanted = [
+            part for part, need in zip(sources, needed, strict=True) if need and part is not None
+        ]
+        found = iter(torch.autograd.grad(y, wanted, grad, create_graph=create_graph))
+    return tuple(next(found) if need else None for need in needed)
+
+
+def _is_batched(x: Tensor) -> bool:
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(x) or functorch.is_legacy_batchedtensor(x)
 
 
 class _Chain(torch.autograd.Function):
@@ -144,7 +167,9 @@ class _Chain(torch.autograd.Function):
         inputs = [x]
         for link in links:
             inputs.append(_apply(inputs[-1], link))
-        ctx.save_for_backward(*inputs, *parameters)
+        # What leaves may be changed in place by whoever gets it, as a plain layer's output may.
+        last = inputs[-1] if links[-1].relu else None
+        ctx.save_for_backward(*inputs[:-1], last, *parameters)
         ctx.links = links
         return inputs[-1]
 
@@ -154,13 +179,8 @@ class _Chain(torch.autograd.Function):
         needed: tuple[bool, ...] = ctx.needs_input_grad
         saved: tuple[Tensor, ...] = ctx.saved_tensors
         inputs, parameters = saved[: len(links) + 1], saved[len(links) + 1 :]
-        if torch.is_grad_enabled():
-            # Somebody differentiates the gradient: operations that autograd knows, once more.
-            y = _differentiable(inputs[0], links)
-            sources = (inputs[0], None, *parameters)
-            wanted = [x for x, need in zip(sources, needed, strict=True) if need and x is not None]
-            again = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
-            return tuple(next(again) if need else None for need in needed)
+        if torch.is_grad_enabled() or _is_batched(grad):
+            return _differentiable_gradients(inputs[0], links, parameters, grad, needed)
         threshold = torch.ops.aten.threshold_backward
         owned = False
         found: list[Tensor | None] = []

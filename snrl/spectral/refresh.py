@@ -104,5 +104,9 @@ def as_index(rows: Sequence[int]) -> slice | list[int]:
     return slice(rows[0], rows[0] + len(rows)) if contiguous else list(rows)
 
 
-def _addresses(batches: Sequence[Batch]) -> list[int]:
-    return [x.data_ptr() for batch in batches for x in (*batch.weights, *batch.vectors)]
+def _addresses(batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
+    return [
+        (x.data_ptr(), x.stride(), x.dtype)
+        for batch in batches
+        for x in (*batch.weights, *batch.vectors)
+    ]

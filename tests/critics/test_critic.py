@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import SAC
 from stable_baselines3.common.envs import FakeImageEnv
 from torch import Tensor, nn
 
@@ -340,3 +341,18 @@ def test_sigma_max_is_the_largest_norm_applied(make: Make, applied: Any) -> None
     plain = make("sac", "MlpPolicy").critic
     expected = max(np.linalg.norm(applied(network[2]), 2) for network in plain.q_networks)
     assert sigma_max(plain) == pytest.approx(expected, rel=1e-5)
+
+
+def test_hooks_of_heads_and_of_all_modules_see_every_call():
+    model = SAC("SNMlpPolicy", "Pendulum-v1")
+    obs, actions = torch.randn(4, 3), torch.randn(4, 1)
+    seen = []
+    handle = model.critic.q_networks[0].register_forward_hook(lambda *_: seen.append("head"))
+    model.critic(obs, actions)
+    model.critic.q1_forward(obs, actions)
+    handle.remove()
+    assert seen == ["head", "head"]
+    handle = nn.modules.module.register_module_forward_hook(lambda m, *_: seen.append(type(m)))
+    model.critic(obs, actions)
+    handle.remove()
+    assert seen.count(nn.Linear) == 4

@@ -1,10 +1,12 @@
 """Lipschitz bounds of networks: never below a gradient, exact where everything is aligned."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from snrl.spectral import exact_sigma, spectral_normalize
+from snrl.spectral import SpectralNormalizer, exact_sigma, spectral_normalize
 from snrl.spectral.certificate import lipschitz_bounds, norm_bounds
 from snrl.spectral.tracking import leading_vectors
 
@@ -103,3 +105,13 @@ def test_a_module_that_is_hooked_proves_nothing():
     network = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 1))
     network[0].register_forward_hook(lambda *_: None)
     assert lipschitz_bounds(network, INPUTS) == {}
+
+
+def test_a_weight_that_is_not_finite_has_no_certificate():
+    layer = nn.Linear(4, 4)
+    normalizer = SpectralNormalizer()
+    assert normalizer.certify().upper.shape == (0,)
+    normalizer.add([layer])
+    with torch.no_grad():
+        layer.weight[0, 0] = torch.nan
+    assert math.isnan(normalizer.certify().error)

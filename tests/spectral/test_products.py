@@ -161,3 +161,74 @@ def test_compiles_without_a_break_to_the_same_values_and_gradients(make):
     theirs = torch.autograd.grad(net(x).sum(), list(net.parameters()))
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def reused():
+    """A normalised layer that is applied twice, and the same with its weight formed."""
+    layer = nn.Linear(5, 5).double()
+    SpectralNormalizer().add([layer])
+    out = nn.Linear(5, 1).double()
+
+    def formed_twice(x):
+        weight = layer.effective_weight()
+        y = nn.functional.linear(x, weight, layer.bias).relu()
+        return out(nn.functional.linear(y, weight, layer.bias).relu())
+
+    return layer, nn.Sequential(layer, nn.ReLU(), layer, nn.ReLU(), out), formed_twice
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("in_one_chain", [False, True])
+def test_a_weight_in_two_places_gets_the_gradient_of_both(create_graph, in_one_chain):
+    layer, twice, formed_twice = reused()
+    x = torch.randn(3, 5, dtype=torch.float64)
+    mine = chain(x, links(twice)) if in_one_chain else twice(x)
+    parameters = list(layer.parameters())
+    for a, b in zip(
+        torch.autograd.grad(mine.square().sum(), parameters, create_graph=create_graph),
+        torch.autograd.grad(formed_twice(x).square().sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_the_output_may_be_changed_in_place():
+    layer = network()[2]
+    x = torch.randn(5, 12, dtype=torch.float64)
+    y = layer(x)
+    y += 1
+    y.relu_()
+    (mine,) = torch.autograd.grad(y.square().sum(), layer.weight)
+    plain = (nn.functional.linear(x, layer.effective_weight(), layer.bias) + 1).relu()
+    torch.testing.assert_close(mine, torch.autograd.grad(plain.square().sum(), layer.weight)[0])
+
+
+def test_many_gradients_at_once():
+    net = network()
+    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    y = net(x).flatten()
+    (batched,) = torch.autograd.grad(
+        y,
+        net[2].weight,
+        torch.eye(5, dtype=torch.float64),
+        is_grads_batched=True,
+        retain_graph=True,
+    )
+    for row, gradient in enumerate(batched):
+        torch.testing.assert_close(
+            gradient, torch.autograd.grad(y[row], net[2].weight, retain_graph=True)[0]
+        )
+    torch.autograd.functional.jacobian(net, x, vectorize=True)
+
+
+def test_layer_and_normalizer_of_different_dtypes_are_refused():
+    layer = nn.Linear(6, 6)
+    normalizer = SpectralNormalizer()
+    normalizer.add([layer])
+    normalizer.double()
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer(torch.randn(2, 6))
+    layer.double()
+    normalizer.float()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="dtype"):
+        layer(torch.randn(2, 6, dtype=torch.float64))

@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +24,7 @@ def build() -> Path | None:
         Where it is; None, with the reason logged as a warning of the logger ``snrl``, if there is
         no compiler (``$CC``, or else ``cc``), it fails, or the folder cannot be written.
     """
-    compiler = shlex.split(os.environ.get("CC") or "cc")
+    compiler = os.environ.get("CC", "").split() or ["cc"]
     if shutil.which(compiler[0]) is None:
         warn(f"there is no C compiler, looked for {compiler[0]} ($CC, or else cc)")
         return None
