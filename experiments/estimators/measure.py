@@ -55,6 +55,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import snrl.aliases  # noqa: F401
+from snrl.spectral import native
 from snrl.spectral.bounds import gram_bound
 from snrl.spectral.iteration import sigma_estimate
 from snrl.spectral.refresh import Batch, Refresh
@@ -160,7 +161,7 @@ def by_native(weight: Tensor, state: Native, rtol: float) -> Native:
 def start_native(weight: Tensor, size: int) -> Native:
     vectors = leading_vectors(weight, size)
     refresh = Refresh([Batch(weight.unbind(), vectors, range(len(weight)))])
-    assert not refresh.in_torch, "the C kernel could not be built"
+    assert isinstance(refresh.plans[0], native.Plan), "the C kernel could not be built"
     return Native(refresh, vectors)
 
 
