@@ -7,7 +7,8 @@ process, in an order drawn anew for every round, on one replay buffer that was f
 counts its ratio to the plain policy within the round. Only ``snrl`` trains with the hooks that it
 registers for all optimisers of a process, so that the others are as fast as without it.
 
-    python experiments/sn_cost/measure.py               # everything, six minutes on 2 cores
+    python experiments/sn_cost/measure.py               # everything, six minutes on 2 cores; the
+                                                        # README has --seconds 8
     python experiments/sn_cost/measure.py --quick --out quick.csv
 
 A round is one gradient step of SAC, and two of TD3, which updates its actor at every other one.
