@@ -1,8 +1,8 @@
 """A network as one node of the graph: what costs a small one on the CPU is not the arithmetic."""
 
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
+from snrl.critics.hooks import is_hooked
 from snrl.spectral.layers import SpectralLinear
 from snrl.spectral.products import Link, can_scale, chain
 
@@ -27,11 +27,9 @@ def forward(network: nn.Sequential, x: Tensor) -> Tensor:
 def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:
     links: list[Link] = []
     rectifiable = False
-    if _is_hooked(network) or torch_module._has_any_global_hook():  # type: ignore[no-untyped-call]
+    if is_hooked(network):
         return None
     for module in network:
-        if _is_hooked(module):
-            return None
         if type(module) is nn.ReLU and rectifiable:
             links[-1] = links[-1]._replace(relu=True)
             rectifiable = False
@@ -42,15 +40,6 @@ def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:
         links.append(link)
         rectifiable = True
     return links
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def _link(module: nn.Module, x: Tensor) -> Link | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from snrl.critics.hooks import is_hooked
 from snrl.spectral import SpectralLayer
 from snrl.spectral.layers import SpectralLinear
 
@@ -24,13 +25,11 @@ def can_stack(networks: Sequence[nn.Sequential]) -> bool:
     Returns:
         True if all of them have the same types at each position and all are of those two kinds.
     """
-    if len({len(network) for network in networks}) != 1:
+    if len({len(network) for network in networks}) != 1 or any(map(is_hooked, networks)):
         return False
     return all(
         len({type(module) for module in modules}) == 1
         and (type(modules[0]) in _LINEAR or _is_plain_activation(modules[0]))
-        and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-        and not any(module._backward_hooks or module._backward_pre_hooks for module in modules)
         for modules in zip(*networks, strict=True)
     )
 

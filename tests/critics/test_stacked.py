@@ -137,3 +137,18 @@ def test_stacked_weight_holds_the_stored_or_the_effective_weights() -> None:
     torch.testing.assert_close(
         stacked_weight([network[2] for network in nets]), raw / norms[:, None, None]
     )
+
+
+@pytest.mark.parametrize("place", ["network", "layer", "all modules"])
+def test_hooked_networks_are_not_stacked(place):
+    networks = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)) for _ in range(2)]
+    assert can_stack(networks)
+    register = {
+        "network": networks[1].register_forward_hook,
+        "layer": networks[0][2].register_full_backward_hook,
+        "all modules": nn.modules.module.register_module_forward_hook,
+    }[place]
+    handle = register(lambda *_: None)
+    assert not can_stack(networks)
+    handle.remove()
+    assert can_stack(networks)

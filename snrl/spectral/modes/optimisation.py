@@ -41,11 +41,12 @@ class DivGrad(Mode):
 
     def scale(self, sigma: Tensor, coef: Coef) -> Tensor:
         """Compute ``coef / sigma``, at most 1 where smaller layers are left alone."""
-        return _inverse(sigma, coef, self.leave_smaller)
+        inverse = coef / torch.where(sigma != 0, sigma, coef)
+        return inverse.clamp_max(1.0) if self.leave_smaller else inverse
 
 
 @dataclass(frozen=True)
-class LayerLr(Mode):
+class LayerLr(DivGrad):
     """Divides the learning rate of each layer's weight by ``max(1, sigma / coef)``; biases keep it.
 
     The rate is read on the host, so a step with it cannot be captured in a CUDA graph. Decoupled
@@ -62,14 +63,6 @@ class LayerLr(Mode):
     source: ClassVar[str] = "Gogianu et al. 2021, as in the authors' code (div_by_rho)"
     scaled: ClassVar[Scaled] = "lr"
     leave_smaller: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_bool("leave_smaller", self.leave_smaller)
-
-    def scale(self, sigma: Tensor, coef: Coef) -> Tensor:
-        """Compute ``coef / sigma``, at most 1 where smaller layers are left alone."""
-        return _inverse(sigma, coef, self.leave_smaller)
 
 
 @dataclass(frozen=True)
@@ -110,8 +103,3 @@ class DivOut(Normalize):
     )
     source: ClassVar[str] = "Gogianu et al. 2021, divOut"
     scaled: ClassVar[Scaled] = "output"
-
-
-def _inverse(sigma: Tensor, coef: Coef, leave_smaller: bool) -> Tensor:
-    inverse = coef / torch.where(sigma != 0, sigma, coef)
-    return inverse.clamp_max(1.0) if leave_smaller else inverse
