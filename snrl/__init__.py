@@ -1,7 +1,7 @@
 """Spectrally-normalised critics for Stable-Baselines3.
 
 ``import snrl`` registers ``SNMlpPolicy``, ``SNCnnPolicy`` and ``SNMultiInputPolicy`` with SB3's
-``SAC``, ``TD3`` and ``DDPG``.
+``SAC``, ``TD3`` and ``DDPG``. ``snrl.SAC`` and ``snrl.TD3`` are SB3's with a faster update.
 """
 
 import re
@@ -11,22 +11,29 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snrl.sac import SNSACPolicy
+    from snrl.sac import SAC, SNSACPolicy
     from snrl.spectral import SpectralNormalizer, fold_spectral_norm, spectral_normalize
-    from snrl.td3 import SNTD3Policy
+    from snrl.td3 import TD3, SNTD3Policy
+    from snrl.values import ValueStabilityCallback
 
 __all__ = [
+    "SAC",
+    "TD3",
     "SNSACPolicy",
     "SNTD3Policy",
     "SpectralNormalizer",
+    "ValueStabilityCallback",
     "fold_spectral_norm",
     "spectral_normalize",
 ]
 
 _HOMES = {
+    "SAC": "snrl.sac",
+    "TD3": "snrl.td3",
     "SNSACPolicy": "snrl.sac",
     "SNTD3Policy": "snrl.td3",
     "SpectralNormalizer": "snrl.spectral",
+    "ValueStabilityCallback": "snrl.values",
     "fold_spectral_norm": "snrl.spectral",
     "spectral_normalize": "snrl.spectral",
 }

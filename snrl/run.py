@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; those of the process if None.
 
     Returns:
-        The exit code: 0, 2 for bad input, 1 for a run that failed, 130 or 143 for one that was
-        interrupted by SIGINT or SIGTERM.
+        The exit code: 0, 2 for bad input, 1 for a run that failed or was stopped because it
+        diverged, 130 or 143 for one that was interrupted by SIGINT or SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -90,7 +90,9 @@ def _run(arguments: list[str]) -> int:
         command=shlex.join(["python", "-m", "snrl.run", *arguments]),
     )
     print(result, flush=True)
-    return 0 if result.signal is None else 128 + result.signal
+    if result.signal is not None:
+        return 128 + result.signal
+    return int(result.stopped)
 
 
 def _parse(arguments: list[str]) -> dict[str, Any]:

@@ -265,6 +265,14 @@ BAD = {
     "date.yaml is not valid YAML": ["sac", "--config", "date.yaml"],
     "sac needs continuous actions": ["sac", "--env", "CartPole-v1"],
     "device cuda:99 is not available": ["sac", "--device", "cuda:99"],
+    "argument --values: expected one of off, light, full, got 'heavy'": [
+        "sac",
+        "--values",
+        "heavy",
+    ],
+    "stop_on_divergence needs values light or full": [
+        *("sac", "--values", "off", "--stop-on-divergence")
+    ],
     "cannot read none.yaml": ["sac", "--config", "none.yaml"],
     "bad.yaml: unknown key gama: did you mean gamma? (allowed: env,": [
         *("sac", "--config", "bad.yaml")

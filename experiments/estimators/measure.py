@@ -41,6 +41,7 @@ import argparse
 import csv
 import itertools
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -151,16 +152,23 @@ def subspace(weight: Tensor, state: Block) -> Block:
     return Block(torch.bmm(turn.flip(-1).mT, pulled) / values[..., None], values[:, 0])
 
 
-def by_native(weight: Tensor, state: Native, rtol: float) -> Native:
-    batch = Batch(weight.unbind(), state.vectors, range(len(weight)))
-    assert state.refresh.is_of([batch])
+def by_native(_: Tensor, state: Native, rtol: float) -> Native:
     state.refresh(1, rtol, MAX_STEPS)
     return state
 
 
 def start_native(weight: Tensor, size: int) -> Native:
     vectors = leading_vectors(weight, size)
-    refresh = Refresh([Batch(weight.unbind(), vectors, range(len(weight)))])
+    refresh = Refresh(
+        [
+            Batch(
+                weight.unbind(),
+                vectors,
+                range(len(weight)),
+                array("d", weight.new_zeros(len(weight))),
+            )
+        ]
+    )
     assert isinstance(refresh.plans[0], native.Plan), "the C kernel could not be built"
     return Native(refresh, vectors)
 

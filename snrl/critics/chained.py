@@ -43,7 +43,7 @@ def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:
 
 
 def _link(module: nn.Module, x: Tensor) -> Link | None:
-    if not isinstance(module, nn.Linear) or not can_scale(x, module.weight):
+    if not isinstance(module, nn.Linear) or not can_scale(x, module.weight, module.bias):
         return None
     if isinstance(module, SpectralLinear):
         return module.link(relu=False)

@@ -16,11 +16,13 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-import snrl.aliases  # noqa: F401  (registers the SN policies with SB3)
+import snrl
+import snrl.aliases  # registers the SN policies with SB3
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
 
-_ALGORITHMS: dict[str, type[SAC] | type[TD3]] = {"sac": SAC, "td3": TD3}
+_STOCK: dict[str, type[SAC] | type[TD3]] = {"sac": SAC, "td3": TD3}
+_FAST: dict[str, type[SAC] | type[TD3]] = {"sac": snrl.SAC, "td3": snrl.TD3}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -51,7 +53,7 @@ def build_model(config: RunConfig, env: VecEnv) -> SAC | TD3:
     _check_device(config.device)
     prefix = "SN" if config.sn else ""
     try:
-        return _ALGORITHMS[config.algo](
+        return (_FAST if config.fast else _STOCK)[config.algo](
             prefix + _policy_name(env.observation_space),
             env,
             action_noise=_action_noise(config, env),

@@ -32,7 +32,12 @@ class RunConfig:
         n_envs: Number of training environments.
         eval_freq: Environment steps between evaluations.
         n_eval_episodes: Episodes of each evaluation.
+        values: What is measured of the values at each evaluation: ``"off"``, ``"light"`` or
+            ``"full"``.
+        stop_on_divergence: Whether the run ends where its values diverge.
         device: Torch device, or ``"auto"``.
+        fast: Whether the algorithm is ``snrl``'s where SB3 has it too.
+        utd: Gradient steps per environment step that ``gradient_steps`` was set by, if it was.
         sn_options: ``policy_kwargs`` of the normalised policies; empty without ``sn``.
         algorithm: Arguments of the SB3 algorithm.
         noise: ``noise_type`` and ``noise_std``.
@@ -47,7 +52,11 @@ class RunConfig:
     n_envs: int
     eval_freq: int
     n_eval_episodes: int
+    values: str
+    stop_on_divergence: bool
     device: str
+    fast: bool
+    utd: int | None
     sn_options: Mapping[str, Any]
     algorithm: Mapping[str, Any]
     noise: Mapping[str, Any]
@@ -102,6 +111,14 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
         _refuse_sn_options(algo, from_flags, from_file, config_file)
     if values["eval_freq"] is None:
         values["eval_freq"] = max(1, values["total_timesteps"] // 10)
+    if "gradient_steps" in from_flags:
+        if "utd" in from_flags:
+            raise ConfigError("give --utd or --gradient-steps, not both")
+        values["utd"] = None
+    if values["utd"] is not None:
+        if isinstance(values["train_freq"], list):
+            raise ConfigError("utd needs train_freq in steps")
+        values["gradient_steps"] = values["utd"] * values["train_freq"] * values["n_envs"]
     _check_together(values)
 
     def group(name: str) -> dict[str, Any]:
@@ -200,6 +217,8 @@ def _refuse_sn_options(
 
 
 def _check_together(values: Mapping[str, Any]) -> None:
+    if values["stop_on_divergence"] and values["values"] == "off":
+        raise ConfigError("stop_on_divergence needs values light or full")
     if isinstance(values["train_freq"], list) and values["n_envs"] > 1:
         raise ConfigError("train_freq in episodes needs n_envs 1")
     if values["optimize_memory_usage"]:

@@ -13,13 +13,20 @@ from snrl.runs.errors import ConfigError
 # Modules that tasks import, and the extra of this package that installs each.
 _EXTRAS = {"mujoco": "mujoco", "Box2D": "box2d"}
 
-# Keeps the evaluation's start states apart from those of training, for any number of envs.
+# Keep the start states of evaluation and measures apart from those of training, for any number of
+# envs.
 _EVAL_SEED_OFFSET = 1_000_000
+_VALUES_SEED_OFFSET = 2_000_000
 
 
 def eval_seed(config: RunConfig) -> int:
     """Return the seed that every evaluation of the run starts from."""
     return config.seed + _EVAL_SEED_OFFSET
+
+
+def values_seed(config: RunConfig) -> int:
+    """Return the seed of the measures' environment, and of what they draw."""
+    return config.seed + _VALUES_SEED_OFFSET
 
 
 def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:

@@ -1,13 +1,9 @@
 """Deterministic evaluation of a model in its own environment, apart from training."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -18,6 +14,9 @@ from snrl.runs.config import RunConfig
 from snrl.runs.envs import eval_seed
 from snrl.runs.folder import RunFolder, written_aside
 from snrl.runs.interrupt import StopRequest
+from snrl.values.generators import generators_kept
+from snrl.values.measures.stability import return_stability
+from snrl.values.moments import Moments
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,7 @@ class Evaluator(BaseCallback):
         self._env = env
         self._folder = folder
         self._stop = stop
+        self._moments = Moments(config.eval_freq, config.total_timesteps)
         self._history: list[Evaluation] = []
         self._successes: list[list[bool]] = []
         self._best = -np.inf
@@ -89,9 +89,7 @@ class Evaluator(BaseCallback):
         return self._history[-1] if self._history else None
 
     def _on_step(self) -> bool:
-        before = self.num_timesteps - self.training_env.num_envs
-        due = self.num_timesteps // self._config.eval_freq > before // self._config.eval_freq
-        if due and self.num_timesteps < self._config.total_timesteps:
+        if self._moments.is_due(self.num_timesteps, self.training_env.num_envs):
             self.evaluate()
         return not self._stop
 
@@ -111,7 +109,7 @@ class Evaluator(BaseCallback):
 
         self._env.seed(eval_seed(self._config))
         try:
-            with _global_generators_kept():
+            with generators_kept(self.model.device):
                 returns, lengths = evaluate_policy(
                     self.model,
                     self._env,
@@ -148,6 +146,8 @@ class Evaluator(BaseCallback):
             self.logger.record("eval/success_rate", float(np.mean(successes)))
         self.logger.record("sn/sigma_max", max(evaluation.sigma_online, evaluation.sigma_target))
         self._log_certificate()
+        if self._config.values != "off":
+            self._log_stability()
         self.logger.record("time/total_timesteps", evaluation.timesteps, exclude="tensorboard")
         self.logger.dump(evaluation.timesteps)
 
@@ -162,6 +162,12 @@ class Evaluator(BaseCallback):
             if name in bounds:
                 self.logger.record(f"sn/lipschitz_bound_{name}", bounds[name])
 
+    def _log_stability(self) -> None:
+        """Log how steadily the return has risen: see the README."""
+        stability = return_stability([past.return_mean for past in self._history])
+        self.logger.record("values/return_drawdown", stability.drawdown)
+        self.logger.record("values/return_fallen_share", stability.fallen_share)
+
     def _store(self) -> None:
         arrays: dict[str, Any] = {
             "timesteps": [evaluation.timesteps for evaluation in self._history],
@@ -172,15 +178,3 @@ class Evaluator(BaseCallback):
             arrays["successes"] = self._successes
         with written_aside(self._folder.evaluations) as aside:
             np.savez(aside, **arrays)
-
-
-@contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Leave the global generators as they were, for tasks that draw from them."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

@@ -21,6 +21,7 @@ from snrl.runs.values import (
     TARGET_ENTROPY,
     TEXT,
     TRAIN_FREQ,
+    VALUES,
     Kind,
     choice,
     integer,
@@ -110,7 +111,25 @@ def _options(algo: str) -> tuple[Option, ...]:
             "environment steps between evaluations; a tenth of the run if not given",
         ),
         Option("n_eval_episodes", "run", integer(1), 10, "episodes of each evaluation"),
+        Option(
+            "values",
+            "run",
+            VALUES,
+            "light",
+            "measure the values at each evaluation: off, light (up to 2%% of the time) or full "
+            "(up to 10%%)",
+        ),
+        Option("stop_on_divergence", "run", BOOLEAN, False, "end the run where its values diverge"),
         Option("device", "run", TEXT, "auto", "auto, cpu, cuda or cuda:N"),
+        Option("fast", "run", BOOLEAN, True, "the faster update where there is one, else SB3's"),
+        Option(
+            "utd",
+            "run",
+            integer(1),
+            None,
+            "gradient steps per environment step; sets gradient_steps to as many times train_freq "
+            "and n_envs",
+        ),
         Option("sn", "sn", BOOLEAN, False, "normalise the critics"),
         Option(
             "sn_layers",

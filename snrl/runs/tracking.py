@@ -82,7 +82,7 @@ class WandbWriter(KVWriter):
         self._rows.put(None)
         self._thread.join(_FINISH_SECONDS)
         if self._thread.is_alive():
-            _warn(
+            warn(
                 f"W&B did not finish within {_FINISH_SECONDS:.0f} s; "
                 f"its files are in {self._folder / 'wandb'}"
             )
@@ -93,12 +93,12 @@ class WandbWriter(KVWriter):
             run = self._start()
             while (row := self._rows.get()) is not None:
                 step, values = row
-                run.log(values, step=step)
+                run.log({key: _shown(value) for key, value in values.items()}, step=step)
             run.finish()
             # The files are written by a service, which closes them when it ends.
             sys.modules["wandb"].teardown()
         except BaseException as error:
-            _warn(f"W&B stopped tracking: {_first_line(error)}")
+            warn(f"W&B stopped tracking: {_first_line(error)}")
 
     def _start(self) -> "Run":
         if not self._tracking.online:
@@ -130,7 +130,7 @@ class WandbWriter(KVWriter):
                 raise RuntimeError("no API key; `wandb login` stores one")
             return init(online=True)
         except Exception as error:
-            _warn(f"W&B tracks offline, in {self._folder / 'wandb'}: {_first_line(error)}")
+            warn(f"W&B tracks offline, in {self._folder / 'wandb'}: {_first_line(error)}")
             return init(online=False)
 
 
@@ -144,9 +144,16 @@ def _plain(value: Any) -> Any:
     return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
+def _shown(value: Any) -> Any:
+    """Turn several numbers, which SB3's loggers show as a histogram, into W&B's."""
+    several = getattr(value, "ndim", 0) > 0
+    return sys.modules["wandb"].Histogram(value) if several else value
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """Print a line on stderr, above a progress bar if there is one."""
     tqdm.write(f"snrl.run: warning: {message}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from signal import Signals
@@ -13,13 +13,15 @@ from stable_baselines3.common.logger import JSONOutputFormat, KVWriter, Logger, 
 from snrl.runs import folder as folders
 from snrl.runs.build import build_model
 from snrl.runs.config import RunConfig
-from snrl.runs.envs import make_envs
+from snrl.runs.envs import make_envs, values_seed
 from snrl.runs.errors import ConfigError
 from snrl.runs.evaluation import Evaluation, Evaluator
 from snrl.runs.folder import RunFolder, written_aside
 from snrl.runs.interrupt import stop_on_signals
 from snrl.runs.progress import Progress
-from snrl.runs.tracking import Tracking, WandbWriter
+from snrl.runs.tracking import Tracking, WandbWriter, warn
+from snrl.values import ValueStabilityCallback
+from snrl.values.divergence import Divergence
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class RunResult:
         timesteps: Environment steps done.
         evaluation: The last evaluation, if there was one.
         signal: What interrupted the run, if it was.
+        divergence: When and how its values diverged, if they did.
+        stopped: Whether that ended the run.
     """
 
     config: RunConfig
@@ -39,6 +43,8 @@ class RunResult:
     timesteps: int
     evaluation: Evaluation | None
     signal: Signals | None
+    divergence: Divergence | None
+    stopped: bool
 
     def __str__(self) -> str:
         """The final line of a run."""
@@ -48,6 +54,12 @@ class RunResult:
             return (
                 f"{title}: interrupted by {self.signal.name} after {self.timesteps} of "
                 f"{config.total_timesteps} steps; model saved in {self.folder.model}"
+            )
+        if self.stopped:
+            assert self.divergence is not None
+            return (
+                f"{title}: diverged after {self.divergence.timesteps} of {config.total_timesteps} "
+                f"steps: {self.divergence.reason}; model saved in {self.folder.model}"
             )
         assert evaluation is not None
         return (
@@ -98,15 +110,29 @@ def train(
         try:
             logger = _logger(config, folder, tensorboard, tracking, command)
             evaluator = Evaluator(config, eval_env, folder, stop)
+            values = _values(config)
             bar = Progress(config.total_timesteps, evaluator)
-            with closing(env), closing(eval_env), closing(logger), closing(bar):
+            # The measures come first, so that the evaluation's line of the log takes them along.
+            callbacks = [values, evaluator, bar if progress else None]
+            measuring = closing(values) if values else nullcontext()
+            with closing(env), closing(eval_env), measuring, closing(logger), closing(bar):
                 model.set_logger(logger)
-                model.learn(config.total_timesteps, [evaluator, *([bar] if progress else [])])
+                model.learn(config.total_timesteps, [x for x in callbacks if x is not None])
                 with written_aside(folder.model) as aside:
                     model.save(aside)
-                final = None if stop else evaluator.evaluate()
+                divergence = values.divergence if values else None
+                stopped = config.stop_on_divergence and divergence is not None
+                final = None if stop or stopped else evaluator.evaluate()
                 signal = stop.signal if final is None else None
-                result = RunResult(config, folder, model.num_timesteps, evaluator.latest, signal)
+                result = RunResult(
+                    config,
+                    folder,
+                    model.num_timesteps,
+                    evaluator.latest,
+                    signal,
+                    divergence,
+                    stopped,
+                )
                 # Before W&B finishes, which may take a while and changes nothing.
                 folder.write_status(begun | _outcome(result, time.monotonic() - start))
         except BaseException as error:
@@ -119,6 +145,20 @@ def train(
 
 def _title(config: RunConfig) -> str:
     return config.algo + (" --sn" if config.sn else "")
+
+
+def _values(config: RunConfig) -> ValueStabilityCallback | None:
+    if config.values == "off":
+        return None
+    return ValueStabilityCallback(
+        config.env,
+        config.values,
+        config.eval_freq,
+        stop_on_divergence=config.stop_on_divergence,
+        seed=values_seed(config),
+        dump=False,
+        say=warn,
+    )
 
 
 def _logger(
@@ -140,11 +180,18 @@ def _logger(
 
 def _outcome(result: RunResult, seconds: float) -> dict[str, Any]:
     outcome: dict[str, Any] = {
-        "status": "done" if result.signal is None else "interrupted",
-        "reason": None if result.signal is None else result.signal.name,
+        "status": "done",
+        "reason": None,
         "timesteps": result.timesteps,
         "seconds": round(seconds, 1),
     }
+    if result.divergence is not None:
+        outcome["divergence"] = asdict(result.divergence)
+    if result.signal is not None:
+        outcome |= {"status": "interrupted", "reason": result.signal.name}
+    elif result.stopped:
+        assert result.divergence is not None
+        outcome |= {"status": "failed", "reason": f"diverged: {result.divergence.reason}"}
     if (evaluation := result.evaluation) is not None:
         outcome["evaluation"] = asdict(evaluation) | {
             "return_mean": evaluation.return_mean,

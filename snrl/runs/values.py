@@ -184,6 +184,14 @@ def _sn_coef(value: Any) -> float | list[float | int]:
     return [*norms, steps]
 
 
+def _values(value: Any) -> str:
+    # YAML reads a plain off as false.
+    value = "off" if value is False else value
+    if value not in ("off", "light", "full"):
+        raise ValueError
+    return str(value)
+
+
 def _mode_option(value: Any) -> bool | float:
     if isinstance(value, bool):
         return value
@@ -212,6 +220,7 @@ TRAIN_FREQ = Kind(
 NET_ARCH = Kind(
     "positive layer widths such as 400 300, or pi=64,64 qf=400,300", _net_arch, "N", many=True
 )
+VALUES = Kind("one of off, light, full", _values, "NAME")
 SN_COEF = Kind(
     "a number greater than 0, or two and a number of steps between them",
     _sn_coef,

@@ -1,5 +1,6 @@
-"""SAC with spectrally-normalised critics."""
+"""SAC with spectrally-normalised critics, and with a faster update."""
 
 from snrl.sac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SNSACPolicy
+from snrl.sac.sac import SAC
 
-__all__ = ["CnnPolicy", "MlpPolicy", "MultiInputPolicy", "SNSACPolicy"]
+__all__ = ["SAC", "CnnPolicy", "MlpPolicy", "MultiInputPolicy", "SNSACPolicy"]

@@ -18,6 +18,16 @@ class Normalizer(Protocol):
     def factor(self, layer: "SpectralLayer") -> Factor | None:
         """Compute what a linear layer's weight is multiplied by, where that is all there is."""
 
+    @property
+    def is_factor(self) -> bool:
+        """Whether a layer's weight is multiplied by a function of ``sigma``, and no more."""
+
+    def vectors(self, layer: "SpectralLayer") -> tuple[Tensor, Tensor]:
+        """Give the layer's leading singular vectors."""
+
+    def scale_and_slope(self, layer: "SpectralLayer") -> tuple[float, float]:
+        """Compute that function and its derivative."""
+
     def effective_weights(self, layers: Sequence["SpectralLayer"]) -> Tensor:
         """Compute the weights that layers of one shape apply, stacked."""
 
@@ -69,7 +79,7 @@ class SpectralLinear(SpectralLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the effective weight and the bias to ``(..., in_features)``."""
-        link = self.link(relu=False) if can_scale(input, self.weight) else None
+        link = self.link(relu=False) if can_scale(input, self.weight, self.bias) else None
         if link is None:
             return nn.functional.linear(input, self.effective_weight(), self.bias)
         if input.dim() == 2:

@@ -1,20 +1,23 @@
 """The one shared module that owns and refreshes the singular vectors of every normalised layer."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from snrl.spectral import native
 from snrl.spectral.certificate import RTOL, Certificate, lipschitz_bounds, norm_bounds
 from snrl.spectral.coefficient import Coefficient, CoefOption
 from snrl.spectral.iteration import exact_sigma, sigma_estimate
 from snrl.spectral.layers import PLAIN_TYPES, SPECTRAL_TYPES, Slot, SpectralLayer
 from snrl.spectral.modes import Coef, Held, Mode, resolve_mode
 from snrl.spectral.networks import Network, ScaledOutput, parameter_scales
-from snrl.spectral.products import Factor, sigma_and_copies
+from snrl.spectral.products import Factor
 from snrl.spectral.refresh import as_index
 from snrl.spectral.steps import Factors
 from snrl.spectral.steps import live as _live
@@ -144,6 +147,23 @@ class SpectralNormalizer(Stores):
         """
         self._carry(self._rows(layers))
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let vectors follow all changes of weights inside the context at once, at its end.
+
+        Nothing inside may need them. A mode that changes stored weights does: it then makes no
+        difference.
+        """
+        if type(self.mode).hold is not Mode.hold:
+            yield
+            return
+        self._waiting = []
+        try:
+            yield
+        finally:
+            rows, self._waiting = self._waiting, None
+            self._carry(rows)
+
     @torch.no_grad()
     def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
         """Let the mode change the gradients that an optimiser is about to read.
@@ -215,6 +235,28 @@ class SpectralNormalizer(Stores):
         scale = self.layer_scale(layer)
         return layer.weight * (scale * layer.gain if self.mode.learns_gain else scale)
 
+    @property
+    def is_factor(self) -> bool:
+        """Whether linear layers apply ``f(sigma)`` times their stored weights, and no more."""
+        return self.mode.in_forward and not self.mode.learns_gain
+
+    def vectors(self, layer: SpectralLayer) -> tuple[Tensor, Tensor]:
+        """The leading ``u`` and ``v`` of a layer's weight: views of what a refresh changes."""
+        u, block, _ = self._store(layer.slot.shape).vectors()
+        return u[layer.slot.row], block[layer.slot.row, 0]
+
+    def scale_and_slope(self, layer: SpectralLayer) -> tuple[float, float]:
+        """Compute ``f(sigma)`` and its derivative, for a linear layer on the CPU.
+
+        Args:
+            layer: A layer of this normalizer, such that :attr:`is_factor` and the functions of
+                ``native`` take its weight and vectors.
+        """
+        sigma = self._store(layer.slot.shape).sigma(layer.slot.row, layer.weight)
+        if math.isnan(sigma):
+            sigma = native.sigma(layer.weight, *self.vectors(layer))
+        return self.mode.factors(sigma, float(self.coef))
+
     def factor(self, layer: SpectralLayer) -> Factor | None:
         """Compute what the weight of a linear layer is multiplied by, as numbers.
 
@@ -225,14 +267,14 @@ class SpectralNormalizer(Stores):
             The factor of the current weight; None where the effective weight is not the stored one
             times a function of ``sigma``.
         """
-        if not self.mode.in_forward or self.mode.learns_gain:
+        u, v = self.vectors(layer)
+        if not self.is_factor or u.dtype is not layer.weight.dtype or not u.is_cpu:
             return None
-        vectors, row = self._store(layer.slot.shape).vectors(), layer.slot.row
-        if vectors.u.dtype is not layer.weight.dtype or not vectors.u.is_cpu:
-            return None
-        sigma, copies = sigma_and_copies(layer.weight, vectors, row)
-        coef = float(self.coef)
-        return Factor(*self.mode.factors(sigma, coef), partial(self.mode.scale, coef=coef), copies)
+        # Copies: the graph that is made with them may outlive the next change.
+        wanted = torch.is_grad_enabled() and layer.weight.requires_grad
+        copies = torch.cat((u, v)) if wanted else None
+        of_sigma = partial(self.mode.scale, coef=float(self.coef))
+        return Factor(*self.scale_and_slope(layer), of_sigma, copies)
 
     def effective_weights(self, layers: Sequence[SpectralLayer]) -> Tensor:
         """Compute the effective weights of linear layers of one shape, as one batch.

@@ -18,7 +18,6 @@ from torch.autograd import forward_ad
 
 from snrl.spectral import native
 from snrl.spectral.iteration import sigma_estimate
-from snrl.spectral.tracking import Vectors
 
 
 class Factor(NamedTuple):
@@ -28,8 +27,8 @@ class Factor(NamedTuple):
         scale: Its value.
         slope: Its derivative with respect to ``sigma``.
         of_sigma: The function itself, on tensors and differentiable.
-        vectors: ``u`` and ``v`` behind each other, shape ``(m + n,)``; a copy. None where no
-            gradient is asked for.
+        vectors: ``u`` and ``v`` behind each other, shape ``(m + n,)``; a copy. None where the
+            weight asks for no gradient.
     """
 
     scale: float
@@ -38,7 +37,7 @@ class Factor(NamedTuple):
     vectors: Tensor | None
 
 
-def can_scale(x: Tensor, weight: Tensor) -> bool:
+def can_scale(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Tell whether a :func:`chain` can be used: eager, on the CPU, for plain reverse mode.
 
     Whatever compiles, traces or transforms needs to see the operations one by one.
@@ -48,36 +47,12 @@ def can_scale(x: Tensor, weight: Tensor) -> bool:
         and native.takes(weight)
         and x.is_cpu
         and x.dtype is weight.dtype
+        and (bias is None or (bias.dtype is weight.dtype and bias.is_cpu and bias.is_contiguous()))
         and torch._C._get_tracing_state() is None
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def sigma_and_copies(weight: Tensor, vectors: Vectors, row: int) -> tuple[float, Tensor | None]:
-    """Compute ``sigma = uᵀ W v`` as a number, and copy the vectors if a graph will need them.
-
-    Args:
-        weight: ``W``, shape ``(m, n)``, such that ``native.takes`` it.
-        vectors: Contiguous, of the same dtype.
-        row: Which of them.
-
-    Returns:
-        ``sigma``, and ``u`` and ``v`` behind each other, shape ``(m + n,)``, or None.
-    """
-    (m, n), (u, block, _) = weight.shape, vectors
-    copies = torch.empty(m + n, dtype=weight.dtype) if torch.is_grad_enabled() else None
-    sigma: float = native.library().sigma(
-        u.dtype is torch.float64,
-        weight.data_ptr(),
-        m,
-        n,
-        u.data_ptr() + row * u.stride(0) * u.itemsize,
-        block.data_ptr() + row * block.stride(0) * u.itemsize,
-        None if copies is None else copies.data_ptr(),
-    )
-    return sigma, copies
 
 
 class Link(NamedTuple):
@@ -119,11 +94,12 @@ def chain(x: Tensor, links: Sequence[Link]) -> Tensor:
 def _apply(x: Tensor, link: Link) -> Tensor:
     weight, bias, factor, relu = link
     scale = 1.0 if factor is None else factor.scale
-    if bias is None:
-        y = torch.addmm(x.new_empty(len(x), len(weight)), x, weight.t(), beta=0, alpha=scale)
-    else:
-        y = torch.addmm(bias, x, weight.t(), alpha=scale)
-    return y.relu_() if relu else y
+    y = x.new_empty(len(x), len(weight))
+    # Without the bias: torch would write it to every row first, which takes a fifth of the product.
+    torch.addmm(y, x, weight.t(), beta=0, alpha=scale, out=y)
+    if relu or bias is not None:
+        native.finish(y, bias, relu)
+    return y
 
 
 def _differentiable_gradients(
@@ -181,18 +157,21 @@ class _Chain(torch.autograd.Function):
         inputs, parameters = saved[: len(links) + 1], saved[len(links) + 1 :]
         if torch.is_grad_enabled() or _is_batched(grad):
             return _differentiable_gradients(inputs[0], links, parameters, grad, needed)
-        threshold = torch.ops.aten.threshold_backward
         owned = False
         found: list[Tensor | None] = []
         for i in reversed(range(len(links))):
             weight, _, factor, relu = links[i]
             scale = 1.0 if factor is None else factor.scale
-            if relu and owned:
-                threshold.grad_input(grad, inputs[i + 1], 0, grad_input=grad)
-            elif relu:
-                grad = threshold(grad, inputs[i + 1], 0)
             for_weight, for_bias = needed[2 + 2 * i : 4 + 2 * i]
-            found.append(grad.sum(0) if for_bias else None)
+            sums = grad.new_empty(grad.shape[1]) if for_bias else None
+            if relu or for_bias:
+                grad = grad.contiguous()
+                passed = grad if owned else torch.empty_like(grad)
+                native.through_layer(
+                    grad, inputs[i + 1] if relu else None, passed if relu else None, sums
+                )
+                grad = passed if relu else grad
+            found.append(sums)
             found.append(_to_weight(grad, inputs[i], weight, factor) if for_weight else None)
             if i or needed[0]:
                 to_input = torch.empty_like(inputs[i])
@@ -208,12 +187,5 @@ def _to_weight(grad: Tensor, x: Tensor, weight: Tensor, factor: Factor | None) -
     torch.addmm(to_weight, grad.t(), x, beta=0, alpha=factor.scale, out=to_weight)
     if factor.slope:
         assert factor.vectors is not None
-        native.library().through_sigma(
-            weight.dtype is torch.float64,
-            to_weight.data_ptr(),
-            weight.data_ptr(),
-            *weight.shape,
-            factor.vectors.data_ptr(),
-            factor.slope / factor.scale,
-        )
+        native.through_sigma(to_weight, weight, factor.vectors, factor.slope / factor.scale)
     return to_weight

@@ -1,5 +1,7 @@
 """Vectors follow their weights, in place: by the fastest way the device has."""
 
+import math
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -19,11 +21,14 @@ class Batch(NamedTuple):
         weights: ``k`` matrices, shape ``(m, n)`` each.
         vectors: The buffers of all layers of that shape. Mutated.
         rows: The ``k`` rows of the buffers that belong to the weights.
+        sigmas: The norms of all matrices of that shape as the refresh found them, float64; NaN
+            where it did not. Mutated.
     """
 
     weights: Sequence[Tensor]
     vectors: Vectors
     rows: Sequence[int]
+    sigmas: "array[float]"
 
 
 class Plan(Protocol):
@@ -49,16 +54,11 @@ class Refresh:
             batches: What belongs together; kept.
         """
         self.batches = batches
-        self.addresses = _addresses(batches)
         ways: dict[Any, list[Batch]] = defaultdict(list)
         for batch in batches:
             first = batch.weights[0]
             ways[_way(batch), first.device, first.dtype].append(batch)
         self.plans: list[Plan] = [way(taken) for (way, *_), taken in ways.items()]
-
-    def is_of(self, batches: Sequence[Batch]) -> bool:
-        """Tell whether it was prepared for exactly these tensors, where they are now."""
-        return self.addresses == _addresses(batches)
 
     @torch.no_grad()
     def __call__(
@@ -69,6 +69,9 @@ class Refresh:
         Raises:
             MemoryError: If there is none for scratch space.
         """
+        for batch in self.batches:
+            for row in batch.rows:
+                batch.sigmas[row] = math.nan
         for plan in self.plans:
             plan(n_power_iterations, rtol, max_steps)
 
@@ -82,7 +85,7 @@ class InTorch:
 
     def __call__(self, n_power_iterations: int, rtol: float, max_steps: int) -> None:
         """Carry the vectors; the arguments are those of :func:`track`."""
-        for weights, vectors, rows in self.batches:
+        for weights, vectors, rows, _ in self.batches:
             chosen = as_index(rows)
             current = Vectors(*(part[chosen] for part in vectors))
             moved = track(torch.stack(list(weights)), current, n_power_iterations, rtol, max_steps)
@@ -102,11 +105,3 @@ def as_index(rows: Sequence[int]) -> slice | list[int]:
     """Rows as a slice where they are contiguous: a view, and no index tensor to build."""
     contiguous = list(rows) == list(range(rows[0], rows[0] + len(rows)))
     return slice(rows[0], rows[0] + len(rows)) if contiguous else list(rows)
-
-
-def _addresses(batches: Sequence[Batch]) -> list[tuple[Any, ...]]:
-    return [
-        (x.data_ptr(), x.stride(), x.dtype)
-        for batch in batches
-        for x in (*batch.weights, *batch.vectors)
-    ]

@@ -53,7 +53,8 @@ def _followers(optimizer: Optimizer) -> Iterator[tuple[Follower, list[SpectralLa
             yield follower, layers
 
 
-def _before_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+def before_step(optimizer: Optimizer, *_: Any) -> None:
+    """Tell followers that an optimiser is about to step: a hook of all optimisers."""
     # They are still split if the last step raised an error.
     _join_groups(optimizer)
     asked = [follower.before_step(layers) for follower, layers in _followers(optimizer)]
@@ -61,7 +62,8 @@ def _before_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         _split_groups(optimizer, factors)
 
 
-def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+def after_step(optimizer: Optimizer, *_: Any) -> None:
+    """Tell followers that an optimiser has stepped: a hook of all optimisers."""
     _join_groups(optimizer)
     for follower, layers in _followers(optimizer):
         follower.after_step(layers)
@@ -98,5 +100,5 @@ def _join_groups(optimizer: Optimizer) -> None:
         optimizer.param_groups = groups
 
 
-register_optimizer_step_pre_hook(_before_step)
-register_optimizer_step_post_hook(_after_step)
+register_optimizer_step_pre_hook(before_step)
+register_optimizer_step_post_hook(after_step)

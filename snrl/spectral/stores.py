@@ -1,5 +1,7 @@
 """Where the vectors of many layers are kept: a buffer per shape, a row per matrix."""
 
+import math
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from numbers import Integral
@@ -58,6 +60,9 @@ class Store(nn.Module):
         super().__init__()
         m, n = like.shape
         self.unfoldings: list[Unfolding] = []
+        self.sigmas = array("d")
+        # Of which tensor, in which state, each sigma was found.
+        self._found: list[tuple[int, int]] = []
         self.register_buffer("u", like.new_zeros(0, m))
         self.register_buffer("block", like.new_zeros(0, min(block_size, m, n), n))
         self.register_buffer("direction", self.block.clone())
@@ -65,6 +70,8 @@ class Store(nn.Module):
     def append(self, unfolding: Unfolding) -> Row:
         """Add a row of zeros for a matrix, and tell where it is."""
         self.unfoldings.append(unfolding)
+        self.sigmas.append(math.nan)
+        self._found.append((0, 0))
         for name in Vectors._fields:
             rows = getattr(self, name)
             setattr(self, name, torch.cat((rows, rows.new_zeros(1, *rows.shape[1:]))))
@@ -82,7 +89,19 @@ class Store(nn.Module):
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """The matrices of some rows as they are now, and where their vectors are."""
-        return Batch([self.unfoldings[row].matrix() for row in rows], self.vectors(), rows)
+        weights = [self.unfoldings[row].matrix() for row in rows]
+        return Batch(weights, self.vectors(), rows, self.sigmas)
+
+    def note(self, row: int) -> None:
+        """Remember of which weight the sigma is that a refresh has just found."""
+        weight = self.unfoldings[row].layer.weight
+        self._found[row] = (weight.data_ptr(), weight._version)
+
+    def sigma(self, row: int, weight: Tensor) -> float:
+        """The norm that the last refresh found, NaN if it was not of this weight as it is now."""
+        if self._found[row] != (weight.data_ptr(), weight._version):
+            return math.nan
+        return self.sigmas[row]
 
     @torch.no_grad()
     def take_over(self, saved: Sequence[Tensor]) -> None:
@@ -102,6 +121,13 @@ class Store(nn.Module):
 
     def _load_from_state_dict(self, *_: Any) -> None:
         """Leave it to the normalizer, which is asked when the weights are there."""
+
+
+class _Prepared(NamedTuple):
+    """A refresh, and where everything was when it was prepared."""
+
+    refresh: Refresh
+    addresses: list[int]
 
 
 class Stores(nn.Module):
@@ -127,7 +153,9 @@ class Stores(nn.Module):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         self.n_power_iterations = int(n_power_iterations)
         self.block_size = int(block_size)
-        self._prepared: dict[Any, Refresh] = {}
+        self._prepared: dict[tuple[Row, ...], _Prepared] = {}
+        # Changes to be followed later; None where they are at once.
+        self._waiting: list[Row] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds addresses of this one's tensors."""
@@ -148,25 +176,40 @@ class Stores(nn.Module):
 
     def _carry(self, rows: Iterable[Row]) -> None:
         """Let vectors follow a change of their matrices."""
-        batches = self._batches(rows)
-        key = tuple(tuple(batch.rows) for batch in batches)
+        if self._waiting is not None:
+            self._waiting += rows
+            return
+        key = tuple(rows)
         prepared = self._prepared.get(key)
-        if prepared is None or not prepared.is_of(batches):
-            prepared = self._prepared[key] = Refresh(batches)
-        prepared(self.n_power_iterations)
+        if prepared is None or prepared.addresses != self._addresses(key):
+            prepared = self._prepared[key] = self._prepare(key)
+        prepared.refresh(self.n_power_iterations)
+        for shape, row in key:
+            self._store(shape).note(row)
+
+    def _prepare(self, key: tuple[Row, ...]) -> "_Prepared":
+        by_shape = _by_shape(key)
+        batches = [self._store(shape).batch(rows) for shape, rows in by_shape.items()]
+        unfoldings = [self._store(shape).unfoldings[row] for shape, row in key]
+        # A matrix that is a copy has to be made anew at each change.
+        stays = all(x.matrix().data_ptr() == x.layer.weight.data_ptr() for x in unfoldings)
+        return _Prepared(Refresh(batches), self._addresses(key) if stays else [])
+
+    def _addresses(self, key: tuple[Row, ...]) -> list[int]:
+        """Where the weights are, and then the vectors."""
+        stores = [(self._store(shape), row) for shape, row in key]
+        weights = [store.unfoldings[row].layer.weight.data_ptr() for store, row in stores]
+        return weights + [x.data_ptr() for store, _ in stores for x in store.vectors()]
 
     def _compute(self, rows: Iterable[Row]) -> None:
         """Compute vectors from their matrices alone, by SVD."""
-        for weights, vectors, chosen in self._batches(rows):
+        for shape, chosen in _by_shape(rows).items():
+            weights, vectors, _, sigmas = self._store(shape).batch(chosen)
             exact = leading_vectors(torch.stack(list(weights)), self.block_size)
             for part, value in zip(vectors, exact, strict=True):
-                part[list(chosen)] = value
-
-    def _batches(self, rows: Iterable[Row]) -> list[Batch]:
-        by_shape: dict[str, list[int]] = defaultdict(list)
-        for shape, row in rows:
-            by_shape[shape].append(row)
-        return [self._store(shape).batch(chosen) for shape, chosen in by_shape.items()]
+                part[chosen] = value
+            for row in chosen:
+                sigmas[row] = math.nan
 
     @torch.no_grad()
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -179,3 +222,10 @@ class Stores(nn.Module):
             if isinstance(store, Store):
                 keys = [f"{prefix}{shape}.{name}" for name in Vectors._fields]
                 store.take_over([state_dict[key] for key in keys if key in state_dict])
+
+
+def _by_shape(rows: Iterable[Row]) -> dict[str, list[int]]:
+    chosen: dict[str, list[int]] = defaultdict(list)
+    for shape, row in rows:
+        chosen[shape].append(row)
+    return chosen

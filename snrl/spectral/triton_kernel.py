@@ -236,7 +236,7 @@ def takes(batch: Batch) -> bool:
         and the vectors are contiguous and of one dtype, float32 or float64, and ``r`` is at most
         ``MAX_BLOCK_SIZE``.
     """
-    weights, vectors, _ = batch
+    weights, vectors, *_ = batch
     first = weights[0]
     return (
         AVAILABLE
@@ -274,7 +274,7 @@ class Plan:
             raise ImportError("the kernel needs the package triton, version 3.5 or later")
         first = batches[0][0][0]
         self._entries = _entries(batches)
-        rank = max(block.shape[1] for _, (_, block, _), _ in batches)
+        rank = max(block.shape[1] for _, (_, block, _), *_ in batches)
         size = 16 if 3 * rank <= 16 else 32
         lengths = [
             size * sum(-(-x // _ROW) * _ROW for x in (m, n)) for *_, m, n, _ in self._entries
@@ -307,10 +307,6 @@ class Plan:
         }
         self._rounds = 3 * rank - (3 * rank + 1) % 2
 
-    def is_of(self, batches: Sequence[Batch]) -> bool:
-        """Tell whether it was made for exactly these tensors, where they are now."""
-        return self._entries == _entries(batches)
-
     def __call__(self, n_power_iterations: int, rtol: float, max_steps: int) -> None:
         """Carry all vectors over a change of the weights, in place.
 
@@ -333,7 +329,7 @@ class Plan:
 def _entries(batches: Sequence[Batch]) -> list[tuple[int, ...]]:
     """Addresses of weight, u, block and direction, then m, n and r, of each matrix."""
     entries = []
-    for weights, (u, block, direction), rows in batches:
+    for weights, (u, block, direction), rows, *_ in batches:
         _, r, n = block.shape
         m = u.shape[1]
         starts = (u.data_ptr(), block.data_ptr(), direction.data_ptr())

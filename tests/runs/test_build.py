@@ -3,12 +3,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 from gymnasium import spaces
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
+import snrl
 from snrl.critics import SpectralPolicy
 from snrl.runs.build import build_model
 from snrl.runs.config import resolve
@@ -58,6 +60,12 @@ def test_values_reach_sb3() -> None:
     assert model.actor.clip_mean == 1.0
     assert model.seed == 5
     assert model.replay_buffer.optimize_memory_usage
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_the_fast_algorithm_is_the_default(algo: str) -> None:
+    assert type(build(algo)) is getattr(snrl, algo.upper())
+    assert type(build(algo, fast=False)) is getattr(stable_baselines3, algo.upper())
 
 
 def test_every_option_of_sn_reaches_the_policy() -> None:

@@ -42,6 +42,19 @@ def test_resolved_configuration_resolves_to_itself(tmp_path: Path) -> None:
     assert resolve("sac", {}, write(tmp_path / "c.yaml", **config.as_dict())) == config
 
 
+def test_utd_sets_the_gradient_steps_and_a_later_word_on_them_wins(tmp_path: Path) -> None:
+    config = resolve("sac", {"utd": "4", "train_freq": "8", "n_envs": "2"})
+    assert config.algorithm["gradient_steps"] == 64
+    file = write(tmp_path / "c.yaml", **config.as_dict())
+    assert resolve("sac", {}, file) == config
+    other = resolve("sac", {"gradient_steps": "3"}, file)
+    assert (other.algorithm["gradient_steps"], other.utd) == (3, None)
+    with pytest.raises(ConfigError, match="--utd or --gradient-steps, not both"):
+        resolve("sac", {"utd": "4", "gradient_steps": "3"})
+    with pytest.raises(ConfigError, match="utd needs train_freq in steps"):
+        resolve("sac", {"utd": "4", "train_freq": "2 episode"})
+
+
 @pytest.mark.parametrize(
     ("given", "read"),
     [

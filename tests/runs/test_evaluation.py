@@ -140,3 +140,43 @@ def test_the_certificate_is_logged_and_true(runs: Any) -> None:
         assert last["sn/lipschitz_bound"] <= np.hypot(
             last["sn/lipschitz_bound_state"], last["sn/lipschitz_bound_action"]
         )
+
+
+def lines(result: RunResult) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.folder.progress.read_text().splitlines()]
+
+
+def test_values_are_in_the_line_of_the_evaluation(shared_run: RunResult) -> None:
+    measured = [line for line in lines(shared_run) if "values/bias_mean" in line]
+    assert [line["time/total_timesteps"] for line in measured] == [400, 800, 850]
+    for line in measured:
+        assert "eval/mean_reward" in line
+        assert np.isfinite(line["values/bias_mean"])
+        assert 0 < line["values/time_share"] < 1
+    assert "values/churn" in measured[-1]
+    # The stability of the return is that of the evaluations so far.
+    means = np.load(shared_run.folder.evaluations)["results"].mean(axis=1)
+    for count, line in enumerate(measured, start=1):
+        best = np.maximum.accumulate(means[:count])
+        assert line["values/return_drawdown"] == (best - means[:count]).max()
+        fallen = means[:count] < best - 0.2 * np.abs(best)
+        assert line["values/return_fallen_share"] == fallen.mean()
+
+
+def test_training_is_the_same_for_any_set_of_measures(runs: Any) -> None:
+    results = {
+        name: runs.train(
+            name,
+            runs.config(
+                env="GlobalNoise-v0", total_timesteps=260, learning_starts=230, values=name
+            ),
+        )
+        for name in ("off", "light", "full")
+    }
+    first = weights(results["off"])
+    for name, result in results.items():
+        assert all(torch.equal(first[key], value) for key, value in weights(result).items())
+        assert result.evaluation.returns == results["off"].evaluation.returns
+        logged = {key for line in lines(result) for key in line if key.startswith("values/")}
+        assert bool(logged) == (name != "off")
+        assert ("values/curvature" in logged) == (name == "full")

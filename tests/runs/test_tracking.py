@@ -65,6 +65,9 @@ def test_every_key_arrives_offline(runs: Any, read_wandb: Any) -> None:
     keys = set().union(*logged)
     assert keys >= {"train/critic_loss", "rollout/ep_rew_mean", "eval/mean_reward"}
     assert keys >= {"sn/sigma_max", "time/fps"}
+    for name in ("errors", "singular_values"):
+        shown = [row[f"values/{name}_histogram/_type"] for row in rows]
+        assert shown == ["histogram"] * 3
     recorded.pop("_wandb")
     assert recorded == config.as_dict() | {"command": "the command"}
 

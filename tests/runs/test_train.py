@@ -30,13 +30,28 @@ class Breaking(gym.Wrapper[Any, Any, Any, Any]):
         return self.env.step(action)
 
 
+class Poisoned(gym.Wrapper[Any, Any, Any, Any]):
+    """Pendulum-v1 whose 60th reward is not a number."""
+
+    steps = 0
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(gym.make("Pendulum-v1", **kwargs))
+
+    def step(self, action: Any) -> Any:
+        observation, reward, *rest = self.env.step(action)
+        self.steps += 1
+        return observation, float("nan") if self.steps == 60 else reward, *rest
+
+
 gym.register("Breaking-v0", Breaking, disable_env_checker=True)
+gym.register("Poisoned-v0", Poisoned, disable_env_checker=True)
 
 
 def log(result: RunResult) -> list[dict[str, Any]]:
     """Read progress.json, without what depends on the clock."""
     lines = [json.loads(line) for line in result.folder.progress.read_text().splitlines()]
-    timed = ("time/fps", "time/time_elapsed")
+    timed = ("time/fps", "time/time_elapsed", "values/time_share")
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]
 
 
@@ -109,6 +124,39 @@ def test_a_run_that_breaks_says_so(runs: Any) -> None:
     assert status["status"] == "failed"
     assert status["reason"] == "RuntimeError: the task broke"
     assert status["timesteps"] == 49
+
+
+@pytest.mark.parametrize("stop", [True, False])
+def test_a_run_that_diverges_says_so(
+    stop: bool, runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = runs.config(
+        "td3",
+        env="Poisoned-v0",
+        total_timesteps=90,
+        learning_starts=80,
+        eval_freq=90,
+        n_eval_episodes=1,
+        stop_on_divergence=stop,
+    )
+    result = runs.train("run", config)
+    assert capsys.readouterr().err.splitlines() == [
+        "snrl.run: warning: diverged at step 60: a reward is nan"
+    ]
+    status = json.loads(result.folder.status.read_text())
+    assert status["divergence"] == {"timesteps": 60, "reason": "a reward is nan"}
+    assert result.folder.model.exists()
+    diverged = [line["values/diverged"] for line in log(result) if "values/diverged" in line]
+    assert set(diverged) == {1}
+    if stop:
+        assert (status["status"], status["timesteps"]) == ("failed", 60)
+        assert status["reason"] == "diverged: a reward is nan"
+        assert str(result) == (
+            "td3 on Poisoned-v0: diverged after 60 of 90 steps: a reward is nan; "
+            f"model saved in {result.folder.model}"
+        )
+    else:
+        assert (status["status"], status["timesteps"]) == ("done", 90)
 
 
 def test_bad_input_leaves_nothing(runs: Any) -> None:

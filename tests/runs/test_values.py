@@ -30,6 +30,9 @@ from snrl.runs.values import Kind, choice, integer, number
         (values.NET_ARCH, ["400", "300"], [400, 300]),
         (values.NET_ARCH, ["qf=400,300", "pi=64"], {"pi": [64], "qf": [400, 300]}),
         (values.NET_ARCH, {"pi": [64], "qf": []}, {"pi": [64], "qf": []}),
+        (values.VALUES, "full", "full"),
+        # YAML's own reading of a plain off.
+        (values.VALUES, False, "off"),
         (values.SN_LAYERS, ["-2", "-3"], [-2, -3]),
         (values.SN_LAYERS, -1, [-1]),
         (values.SN_LAYERS, ["hidden"], "hidden"),

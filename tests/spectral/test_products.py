@@ -87,7 +87,7 @@ def test_gradients_to_second_order():
     def evaluate(x, *parts):
         return functional_call(net, dict(zip(names, parts, strict=True)), (x,))
 
-    assert can_scale(x, leaves[2])
+    assert can_scale(x, leaves[2], None)
     assert gradcheck(evaluate, (x, *leaves))
     assert gradgradcheck(evaluate, (x, *leaves))
 

@@ -1,5 +1,7 @@
 """Vectors that follow a moving weight, in torch and in C, against the SVD in float64."""
 
+from array import array
+
 import pytest
 import torch
 from torch import nn
@@ -26,7 +28,12 @@ def zero_vectors(weight, block):
 
 def track_in_c(weight, vectors, n_power_iterations=1, rtol=RTOL, max_steps=MAX_STEPS):
     vectors = Vectors(*(part.clone() for part in vectors))
-    batch = Batch(list(weight.contiguous()), vectors, range(len(weight)))
+    batch = Batch(
+        list(weight.contiguous()),
+        vectors,
+        range(len(weight)),
+        array("d", weight.new_zeros(len(weight))),
+    )
     prepared = Refresh([batch])
     assert [type(plan) for plan in prepared.plans] == [native.Plan]
     prepared(n_power_iterations, rtol, max_steps)

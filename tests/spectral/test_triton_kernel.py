@@ -239,16 +239,6 @@ def test_matrices_that_are_not_finite_trouble_neither_others_nor_their_future(de
         assert sigma(weight, mine) == pytest.approx(truth, rel=1e-6)
 
 
-def test_a_plan_is_of_the_tensors_it_was_made_for():
-    weight = torch.randn(5, 7)
-    vectors = unacquainted(weight, 2)
-    plan = triton_kernel.Plan([([weight], vectors, [0])])
-    assert plan.is_of([([weight], vectors, [0])])
-    assert not plan.is_of([([weight.clone()], vectors, [0])])
-    assert not plan.is_of([([weight], copied(vectors), [0])])
-    assert not plan.is_of([([weight], vectors, [0])] * 2)
-
-
 def test_only_a_gpu_takes_it():
     weight = torch.randn(5, 7)
     assert not triton_kernel.takes(([weight], unacquainted(weight), [0]))

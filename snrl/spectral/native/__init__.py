@@ -10,6 +10,7 @@ import ctypes
 from array import array
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,12 +24,69 @@ if TYPE_CHECKING:
 MAX_BLOCK_SIZE = 16
 
 _long, _pointer, _double = ctypes.c_long, ctypes.c_void_p, ctypes.c_double
+_int = ctypes.c_int
 _SIGNATURES = {
-    "refresh": (ctypes.c_int, (_pointer, _long, ctypes.c_int, _long, _double, _long)),
-    "sigma": (_double, (ctypes.c_int, _pointer, _long, _long, _pointer, _pointer, _pointer)),
+    "refresh": (_int, (_pointer, _long, _int, _long, _double, _long, _int)),
+    "sigma": (_double, (_int, _pointer, _long, _long, _pointer, _pointer)),
     "fingerprint": (ctypes.c_uint64, (_pointer, _long)),
-    "through_sigma": (None, (ctypes.c_int, _pointer, _pointer, _long, _long, _pointer, _double)),
+    "through_sigma": (
+        None,
+        (_int, _pointer, _pointer, _long, _long, _pointer, _pointer, _double, _int),
+    ),
+    "finish": (None, (_int, _pointer, _pointer, _long, _long, _int, _int)),
+    "through_layer": (None, (_int, *(4 * (_pointer,)), _long, _long, _int)),
+    "forward": (None, (_pointer, _long, _long, _int, _int)),
+    "backward": (None, (_pointer, _long, _long, _int, _int, _int, _int)),
+    "act": (_double, (_int, *(3 * (_pointer,)), _long, _pointer, _long, _long)),
+    "act_backward": (
+        None,
+        (_int, *(3 * (_pointer,)), _long, _pointer, _long, _double, _pointer, _long, _long),
+    ),
+    "temporal_differences": (
+        _double,
+        (
+            *(_int, _pointer, _pointer, _long, _pointer, _double),
+            *(_pointer, _pointer, _double, _pointer, _long),
+        ),
+    ),
+    "least": (_double, (_int, _pointer, _long, _double, _pointer, _long)),
+    "adam": (None, (_pointer, _long, _pointer, _int, _int)),
+    "average": (None, (_pointer, _long, _double, _int, _int)),
+    "gather": (None, (_pointer, _int, _pointer, _long, _long, _pointer, _long, _int)),
+    "use_products": (None, (_pointer, _pointer, _pointer)),
 }
+
+
+class Layer(ctypes.Structure):
+    """A ``Layer`` of ``kernel.c``."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("w", "b", "y", "gy", "gw", "gb", "u", "v")),
+        *((name, ctypes.c_int64) for name in ("m", "n", "relu")),
+        *((name, _double) for name in ("scale", "slope")),
+    )
+
+
+class Network(ctypes.Structure):
+    """A ``Network`` of ``kernel.c``."""
+
+    _fields_ = (
+        ("layers", _pointer),
+        ("depth", ctypes.c_int64),
+        ("x", _pointer),
+        ("gx", _pointer),
+        ("stride", ctypes.c_int64),
+        ("from_column", ctypes.c_int64),
+    )
+
+
+class AdamOptions(ctypes.Structure):
+    """An ``AdamOptions`` of ``kernel.c``."""
+
+    _fields_ = (
+        *((name, _double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay")),
+        *((name, ctypes.c_int64) for name in ("decoupled", "maximize")),
+    )
 
 
 @cache
@@ -59,6 +117,23 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
+@cache
+def has_products() -> bool:
+    """Tell whether torch's BLAS could be found, which ``forward`` and ``backward`` call."""
+    if not is_available():
+        return False
+    try:
+        blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        products = (blas.sgemm_, blas.dgemm_)
+    except (OSError, AttributeError):
+        return False
+    # MKL would start threads of its own in each of ours.
+    set_threads = getattr(blas, "MKL_Set_Num_Threads_Local", None)
+    functions = (*products, set_threads)
+    library().use_products(*(f and ctypes.cast(f, _pointer) for f in functions))
+    return True
+
+
 def takes(weight: Tensor) -> bool:
     """Tell whether the functions take a matrix: contiguous, on the CPU, float32 or float64."""
     return (
@@ -66,6 +141,67 @@ def takes(weight: Tensor) -> bool:
         and (weight.dtype is torch.float32 or weight.dtype is torch.float64)
         and weight.is_contiguous()
         and is_available()
+    )
+
+
+def sigma(weight: Tensor, u: Tensor, v: Tensor) -> float:
+    """Compute ``uᵀ W v`` as a number; all such that it :func:`takes` them, of one dtype."""
+    is_double = weight.dtype is torch.float64
+    parts = (weight.data_ptr(), *weight.shape, u.data_ptr(), v.data_ptr())
+    found: float = library().sigma(is_double, *parts)
+    return found
+
+
+def through_sigma(grad: Tensor, weight: Tensor, vectors: Tensor, slope: float) -> None:
+    """Add ``slope · ⟨grad, W⟩ · u vᵀ`` to a gradient, in place.
+
+    Args:
+        grad: Shape ``(m, n)``, such that it :func:`takes` it, like the others. Mutated.
+        weight: ``W``, shape ``(m, n)``.
+        vectors: ``u`` and ``v`` behind each other, shape ``(m + n,)``.
+        slope: The factor.
+    """
+    library().through_sigma(
+        grad.dtype is torch.float64,
+        *(grad.data_ptr(), weight.data_ptr(), *weight.shape),
+        *(vectors.data_ptr(), vectors[len(weight) :].data_ptr()),
+        *(slope, torch.get_num_threads()),
+    )
+
+
+def finish(y: Tensor, bias: Tensor | None, relu: bool) -> None:
+    """Add a bias and apply a rectifier, in place.
+
+    Args:
+        y: Shape ``(rows, cols)``, such that it :func:`takes` it. Mutated.
+        bias: Shape ``(cols,)``, contiguous and of the same dtype; or None.
+        relu: Whether a rectifier follows.
+    """
+    library().finish(
+        y.dtype is torch.float64,
+        y.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        *y.shape,
+        relu,
+        torch.get_num_threads(),
+    )
+
+
+def through_layer(grad: Tensor, y: Tensor | None, out: Tensor | None, sums: Tensor | None) -> None:
+    """Send a gradient back through a rectifier and the addition of a bias.
+
+    Args:
+        grad: Shape ``(rows, cols)``, such that it :func:`takes` it, like the others.
+        y: What the rectifier gave; None if there is none.
+        out: Takes the gradient before the rectifier; may be ``grad``. Mutated.
+        sums: Shape ``(cols,)``, takes the gradient of the bias. Mutated.
+    """
+    library().through_layer(
+        grad.dtype is torch.float64,
+        grad.data_ptr(),
+        *(None if part is None else part.data_ptr() for part in (y, out, sums)),
+        *grad.shape,
+        torch.get_num_threads(),
     )
 
 
@@ -98,11 +234,12 @@ class Plan:
         """
         self._is_double = batches[0].weights[0].dtype is torch.float64
         self._table = array("q")
-        for weights, (u, block, direction), rows in batches:
+        for weights, (u, block, direction), rows, sigmas in batches:
             (m, n), r = weights[0].shape, block.shape[1]
             for weight, row in zip(weights, rows, strict=True):
                 parts = (weight, u[row], block[row], direction[row])
-                self._table.extend((*(part.data_ptr() for part in parts), m, n, r))
+                sigma = sigmas.buffer_info()[0] + row * sigmas.itemsize
+                self._table.extend((*(part.data_ptr() for part in parts), m, n, r, sigma))
 
     def __call__(self, n_power_iterations: int, rtol: float, max_steps: int) -> None:
         """Carry the vectors, in place; the arguments are those of ``tracking.track``.
@@ -111,7 +248,8 @@ class Plan:
             MemoryError: If there is none for the scratch space.
         """
         address, length = self._table.buffer_info()
+        count, threads = length // 8, torch.get_num_threads()
         if library().refresh(
-            address, length // 7, self._is_double, n_power_iterations, rtol, max_steps
+            address, count, self._is_double, n_power_iterations, rtol, max_steps, threads
         ):
             raise MemoryError("no memory for the scratch space of the refresh")

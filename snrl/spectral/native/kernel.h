@@ -169,10 +169,20 @@ static void NAME(orthonormalize)(REAL *restrict basis, long r, long size, long n
     }
 }
 
+/* uᵀ W v; the same to the last bit wherever it is called. */
+__attribute__((noinline)) static double NAME(sigma)(const REAL *restrict w, long m, long n,
+                                                     const REAL *restrict u,
+                                                     const REAL *restrict v) {
+    double sigma = 0;
+    for (long i = 0; i < m; i++) sigma += (double)u[i] * NAME(dot)(w + i * n, v, n);
+    return sigma;
+}
+
 /* scratch holds 3r (2n + 2m) + LANES · n numbers. */
 static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *restrict u,
                         REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
-                        long n_power_iterations, double rtol, long max_steps) {
+                        long n_power_iterations, double rtol, long max_steps,
+                        double *sigma) {
     const long size = 3 * r;
     REAL *basis = scratch, *fresh = basis + size * n, *image = fresh + size * n,
          *turned = image + size * m, *panel = turned + size * m;
@@ -226,32 +236,8 @@ static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *re
         for (long p = 0; p < r; p++) NAME(normalize)(direction + p * n, n);
         for (long c = 0; c < r * m; c++) image[c] = turned[c] * scale;
     }
-    if (NAME(rescale)(image, m) > 0 && NAME(normalize)(image, m) > 0)
+    if (NAME(rescale)(image, m) > 0 && NAME(normalize)(image, m) > 0) {
         memcpy(u, image, sizeof(REAL) * m);
-}
-
-/* uᵀ W v, and a copy of u and v behind each other, unless copies is NULL. */
-static double NAME(sigma)(const REAL *restrict w, long m, long n, const REAL *restrict u,
-                          const REAL *restrict v, REAL *restrict copies) {
-    double sigma = 0;
-    for (long i = 0; i < m; i++) sigma += (double)u[i] * NAME(dot)(w + i * n, v, n);
-    if (copies) {
-        memcpy(copies, u, sizeof(REAL) * m);
-        memcpy(copies + m, v, sizeof(REAL) * n);
-    }
-    return sigma;
-}
-
-/* g += slope · ⟨g, w⟩ · u vᵀ, with u and v behind each other. */
-static void NAME(through_sigma)(REAL *restrict g, const REAL *restrict w, long m, long n,
-                                const REAL *restrict vectors, double slope) {
-    const REAL *u = vectors, *v = vectors + m;
-    double inner = 0;
-    for (long i = 0; i < m; i++) inner += NAME(dot)(g + i * n, w + i * n, n);
-    for (long i = 0; i < m; i++) {
-        const REAL share = (REAL)(slope * inner * u[i]);
-        REAL *row = g + i * n;
-#pragma omp simd
-        for (long c = 0; c < n; c++) row[c] += share * v[c];
+        *sigma = NAME(sigma)(w, m, n, u, block);
     }
 }

@@ -1,0 +1,1 @@
+"""What makes an update fast, whatever the algorithm."""

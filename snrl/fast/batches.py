@@ -1,0 +1,112 @@
+"""The batches of all gradient steps of one ``train()``, drawn at once."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor
+
+from snrl.spectral import native
+
+
+class Batches(NamedTuple):
+    """Transitions of a batch, or of several with one more dimension in front.
+
+    Attributes:
+        now: Observations and actions side by side, shape ``(batch, obs_dim + action_dim)``.
+        next: Next observations, and place for actions, of the same shape.
+        rewards: Shape ``(batch,)``.
+        discounts: What the next value counts, shape ``(batch,)``: 0 where the episode ended.
+    """
+
+    now: Tensor
+    next: Tensor
+    rewards: Tensor
+    discounts: Tensor
+
+
+def draw(
+    model: OffPolicyAlgorithm, n_batches: int, batch_size: int, dtype: torch.dtype
+) -> Iterator[Batches]:
+    """Draw the batches that as many calls of the replay buffer's ``sample`` would.
+
+    Args:
+        model: Its buffer holds observations that are no dictionaries.
+        n_batches: How many.
+        batch_size: Transitions in each.
+        dtype: What the networks compute in.
+
+    Returns:
+        The batches, on the CPU. The same random numbers are taken from numpy's global generator as
+        SB3 takes.
+    """
+    buffer, env = model.replay_buffer, model._vec_normalize_env
+    assert buffer is not None
+    if type(buffer) is ReplayBuffer and not buffer.optimize_memory_usage and env is None:
+        drawn = _gather(buffer, n_batches, batch_size, model.gamma, dtype)
+    else:
+        samples = [buffer.sample(batch_size, env=env) for _ in range(n_batches)]
+        drawn = _convert(samples, model.gamma, dtype)
+    return (Batches(*parts) for parts in zip(*drawn, strict=True))
+
+
+def _convert(samples: list[ReplayBufferSamples], gamma: float, dtype: torch.dtype) -> Batches:
+    def stack(name: str) -> Tensor:
+        return torch.stack([getattr(x, name).flatten(1) for x in samples])
+
+    parts = ("observations", "next_observations", "actions")
+    obs, next_obs, actions = (stack(name).to(dtype) for name in parts)
+    rewards, dones = (stack(name).squeeze(-1) for name in ("rewards", "dones"))
+    gammas = gamma if samples[0].discounts is None else stack("discounts").squeeze(-1)
+    return Batches(
+        torch.cat((obs, actions), 2),
+        torch.cat((next_obs, torch.empty_like(actions)), 2),
+        rewards.to(dtype),
+        ((1 - dones) * gammas).to(dtype),
+    )
+
+
+def _gather(
+    buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, dtype: torch.dtype
+) -> Batches:
+    end = buffer.buffer_size if buffer.full else buffer.pos
+    rows = np.empty((n_batches, batch_size), dtype=np.int64)
+    for row in rows:
+        np.multiply(np.random.randint(0, end, size=batch_size), buffer.n_envs, out=row)
+        row += np.random.randint(0, buffer.n_envs, size=batch_size)
+    obs_dim, action_dim = (_width(x) for x in (buffer.observations, buffer.actions))
+    now, following = torch.empty(2, n_batches, batch_size, obs_dim + action_dim, dtype=dtype)
+    _take(buffer.observations, rows, now)
+    _take(buffer.actions, rows, now[..., obs_dim:])
+    _take(buffer.next_observations, rows, following)
+    # In the dtype of the buffer, as SB3 computes them.
+    rewards, dones, timeouts = torch.empty(3, n_batches, batch_size, 1)
+    _take(buffer.rewards, rows, rewards)
+    _take(buffer.dones, rows, dones)
+    _take(buffer.timeouts, rows, timeouts)
+    # (1 - dones · (1 - timeouts)) · gamma
+    discounts = timeouts.sub_(1).mul_(dones).add_(1).mul_(gamma)
+    return Batches(now, following, rewards.squeeze(-1).to(dtype), discounts.squeeze(-1).to(dtype))
+
+
+def _take(array: np.ndarray, rows: np.ndarray, out: Tensor) -> None:
+    """Copy transitions into the first columns of ``out``."""
+    width = _width(array)
+    if array.dtype not in (np.float32, np.float64):
+        chosen = array.reshape(-1, width).take(rows, axis=0)
+        out[..., :width] = torch.from_numpy(chosen)
+        return
+    native.library().gather(
+        *(array.ctypes.data, array.dtype == np.float64, rows.ctypes.data, rows.size, width),
+        *(out.data_ptr(), out.stride(-2), out.dtype is torch.float64),
+    )
+
+
+def _width(array: np.ndarray) -> int:
+    """Numbers in one transition of an array of shape ``(buffer_size, n_envs, ...)``."""
+    return math.prod(array.shape[2:])

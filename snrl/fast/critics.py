@@ -1,0 +1,60 @@
+"""Online critic and target of an actor-critic algorithm, stepped and averaged together."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from snrl.critics import SpectralCritic
+from snrl.fast.networks import Networks
+from snrl.fast.steps import Average, Stepper
+
+
+class Critics:
+    """The heads of a critic and of its target, with memory for a batch.
+
+    Attributes:
+        obs_dim: Columns of the observation in the heads' input.
+        dtype: What the heads compute in.
+        heads: The networks: those of the critic, and as a second group those of the target.
+    """
+
+    def __init__(self, model: Any, batch_size: int) -> None:
+        """Take memory for a batch.
+
+        Args:
+            model: An SB3 model with ``critic`` and ``critic_target``.
+            batch_size: Transitions in a batch.
+        """
+        critic, target = model.critic, model.critic_target
+        groups = [[[*network] for network in x.q_networks] for x in (critic, target)]
+        first = critic.q_networks[0][0]
+        self.obs_dim = first.in_features - model.action_space.shape[0]
+        self.dtype: torch.dtype = first.weight.dtype
+        self.heads = Networks(groups, batch_size, from_column=self.obs_dim)
+        self.heads.give_gradients()
+        # Not by the critics' own parameters(), which watches for changes by others.
+        params, target_params = (list(nn.Module.parameters(x)) for x in (critic, target))
+        self._average = Average(params, target_params)
+        self._stepper = Stepper(critic.optimizer)
+        self._target = target
+        spectral = getattr(model.policy, "spectral", None)
+        self._together = nullcontext if spectral is None else spectral.together
+
+    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Observations and actions of inputs: views."""
+        return rows[:, : self.obs_dim], rows[:, self.obs_dim :]
+
+    def step(self, tau: float | None) -> None:
+        """Step the critic's optimiser, and move the target.
+
+        Args:
+            tau: How far the target moves; None for not at all.
+        """
+        with self._together():
+            self._stepper.step()
+            if tau is not None:
+                self._average.move(tau)
+                if isinstance(self._target, SpectralCritic):
+                    self._target.refresh()

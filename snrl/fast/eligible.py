@@ -1,0 +1,57 @@
+"""What can go the fast way, and why something cannot."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from snrl.critics import SpectralCritic
+from snrl.fast import networks
+from snrl.spectral import native
+
+_CRITICS = (ContinuousCritic, SpectralCritic)
+
+
+def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]]) -> str | None:
+    """Tell what keeps a model's update from the fast way.
+
+    Args:
+        model: An SB3 model with a continuous critic and a target.
+        actors: Its actors, each with the networks it consists of; for an actor of a class that is
+            not known, none.
+
+    Returns:
+        The reason, as the end of a sentence; None if there is none.
+    """
+    space = model.observation_space
+    if model.device.type != "cpu":
+        return f"the device is {model.device}"
+    if not native.has_products():
+        return "there is no C compiler, or torch's BLAS is not to be found"
+    if not isinstance(space, spaces.Box):
+        return f"observations are of a {type(space).__name__} space"
+    if is_image_space(space):
+        return "observations are images"
+    if getattr(model, "use_sde", False):
+        return "gSDE draws its noise from the policy's features"
+    found: list[tuple[Any, Sequence[nn.Module]]] = [*actors]
+    for critic in (model.critic, model.critic_target):
+        if type(critic) not in _CRITICS:
+            return f"the critic is a {type(critic).__name__}"
+        found.append((critic, list(critic.q_networks)))
+    for owner, parts in found:
+        if not parts:
+            return f"the actor is a {type(owner).__name__}"
+        if type(owner.features_extractor) is not FlattenExtractor:
+            return f"the features extractor is a {type(owner.features_extractor).__name__}"
+        for part in parts:
+            if (reason := networks.why_not(part)) is not None:
+                return f"the {type(owner).__name__} has {reason}"
+    dtypes = {param.dtype for owner, _ in found for param in owner.parameters()}
+    if len(dtypes) > 1:
+        return f"parameters are of several dtypes: {', '.join(sorted(map(str, dtypes)))}"
+    return None

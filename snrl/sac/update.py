@@ -1,0 +1,157 @@
+"""The gradient step of SAC on the CPU, without autograd."""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.sac.policies import Actor
+from torch import nn
+
+from snrl.fast import eligible
+from snrl.fast.batches import Batches, draw
+from snrl.fast.critics import Critics
+from snrl.fast.losses import SquashedGaussian, least, temporal_differences
+from snrl.fast.networks import Joint, Networks
+from snrl.fast.steps import Stepper
+
+
+class Losses(NamedTuple):
+    """What SB3 logs of a gradient step.
+
+    Attributes:
+        ent_coef: Entropy coefficient.
+        actor_loss: Loss of the actor.
+        critic_loss: Loss of the critics.
+        ent_coef_loss: Loss of the entropy coefficient; None where it is fixed.
+    """
+
+    ent_coef: float
+    actor_loss: float
+    critic_loss: float
+    ent_coef_loss: float | None
+
+
+class Update:
+    """SAC's gradient step for networks of linear layers and rectifiers.
+
+    The arithmetic is that of SB3's ``SAC.train`` with the gradients of its three losses written
+    out. It departs in what is not computed: gradients of the critics' weights for the actor's
+    loss; and in that the target is averaged before the actor's step, which does not see it.
+    """
+
+    def __init__(self, model: SAC, batch_size: int) -> None:
+        """Take memory for a batch.
+
+        Args:
+            model: A model for which :meth:`why_not` has nothing to say.
+            batch_size: Transitions in a batch.
+        """
+        self._batch_size = batch_size
+        self._model = model
+        self._parts = (model.actor, model.critic, model.critic_target)
+        actor: Any = model.actor
+        network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
+        # Twice: the second is for the next observations, and not trained.
+        self._actor = Networks([[network], [network]], batch_size)
+        self._actor.give_gradients()
+        self._critics = Critics(model, batch_size)
+        action_dim, dtype = actor.mu.out_features, self._critics.dtype
+        self._policy = SquashedGaussian(batch_size, action_dim, dtype)
+        self._next_policy = SquashedGaussian(batch_size, action_dim, dtype)
+        self._actions = torch.empty(batch_size, action_dim, dtype=dtype)
+        self._stepper = Stepper(actor.optimizer)
+        optimizer = model.ent_coef_optimizer
+        self._ent_coef_stepper = None if optimizer is None else Stepper(optimizer)
+
+    @classmethod
+    def why_not(cls, model: SAC) -> str | None:
+        """Tell what keeps a model from the fast way; None if nothing does."""
+        actor: Any = model.actor
+        parts: list[nn.Module] = []
+        if type(actor) is Actor:
+            parts = [actor.latent_pi, actor.mu, cast("nn.Module", actor.log_std)]
+        return eligible.why_not(model, [(actor, parts)])
+
+    def is_for(self, model: SAC, batch_size: int) -> bool:
+        """Tell whether it is still the update of a model's networks, and for such batches."""
+        parts = (model.actor, model.critic, model.critic_target)
+        return (
+            batch_size == self._batch_size
+            and all(part is own for part, own in zip(parts, self._parts, strict=True))
+            and self._actor.is_current()
+            and self._critics.heads.is_current()
+        )
+
+    @torch.no_grad()
+    def __call__(self, gradient_steps: int) -> list[Losses]:
+        """Do as many gradient steps.
+
+        Returns:
+            The losses of each.
+        """
+        model = self._model
+        drawn = draw(model, gradient_steps, self._batch_size, self._critics.dtype)
+        return [self._step(i, batch) for i, batch in enumerate(drawn)]
+
+    def _step(self, i: int, batch: Batches) -> Losses:
+        model, heads, policy, size = (
+            self._model,
+            self._critics.heads,
+            self._policy,
+            self._batch_size,
+        )
+        obs, actions = self._critics.split(batch.now)
+        next_obs, next_actions = self._critics.split(batch.next)
+
+        parameters, next_parameters = self._actor.forward(obs, next_obs)
+        policy.act(parameters, self._actions)
+        ent_coef, ent_coef_loss = self._move_ent_coef(policy.mean_log_prob)
+
+        self._next_policy.act(next_parameters, next_actions)
+        values, next_values = heads.forward(batch.now, batch.next).chunk(2)
+        # 0.5 · Σ mean((q - target)²)
+        critic_loss = (0.5 / size) * temporal_differences(
+            values,
+            next_values,
+            batch.rewards,
+            batch.discounts,
+            1 / size,
+            heads.output_grads,
+            self._next_policy.log_prob,
+            ent_coef,
+        )
+        heads.backward(to_weights=True, to_input=False)
+        self._critics.step(model.tau if i % model.target_update_interval == 0 else None)
+
+        # mean(ent_coef · log π - min q)
+        actions.copy_(self._actions)
+        value = least(heads.forward(batch.now), -1 / size, heads.output_grads) / size
+        heads.backward(to_weights=False, to_input=True)
+        policy.backward(
+            parameters,
+            self._actions,
+            heads.input_grads,
+            ent_coef / size,
+            self._actor.output_grads,
+        )
+        self._actor.backward(to_weights=True, to_input=False)
+        self._stepper.step()
+        return Losses(ent_coef, ent_coef * policy.mean_log_prob - value, critic_loss, ent_coef_loss)
+
+    def _move_ent_coef(self, mean_log_prob: float) -> tuple[float, float | None]:
+        """The entropy coefficient as it is, and one step of it where it is learned."""
+        model = self._model
+        if self._ent_coef_stepper is None:
+            return model.ent_coef_tensor.item(), None
+        log_ent_coef = model.log_ent_coef
+        assert log_ent_coef is not None
+        assert isinstance(model.target_entropy, float)
+        ent_coef = log_ent_coef.exp().item()
+        # -mean(log_ent_coef · (log π + target_entropy))
+        slope = -(mean_log_prob + model.target_entropy)
+        loss = log_ent_coef.item() * slope
+        if log_ent_coef.grad is None:
+            log_ent_coef.grad = torch.zeros_like(log_ent_coef)
+        log_ent_coef.grad.fill_(slope)
+        self._ent_coef_stepper.step()
+        return ent_coef, loss

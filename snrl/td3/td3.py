@@ -1,0 +1,35 @@
+"""SB3's TD3 with a faster update."""
+
+import stable_baselines3
+
+from snrl.fast.algorithm import FastAlgorithm
+from snrl.td3.update import Update
+
+
+class TD3(FastAlgorithm, stable_baselines3.TD3):
+    """SB3's ``TD3``: the same arguments, results to rounding, saved files and logger keys.
+
+    On the CPU, the update of a policy whose networks are linear layers and rectifiers (SB3's
+    ``MlpPolicy`` and ``SNMlpPolicy``) is computed by :class:`~snrl.td3.update.Update`, which
+    leaves the policy in the mode it is in, as no layer there has a mode. Any other update is SB3's
+    own, which a line of the logger ``snrl`` says, with the reason.
+    """
+
+    update_class = Update
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Do gradient steps on batches from the replay buffer, as SB3's ``TD3.train`` does.
+
+        Args:
+            gradient_steps: How many.
+            batch_size: Transitions in each batch.
+        """
+        update = self._prepared(batch_size)
+        if update is None:
+            super().train(gradient_steps, batch_size)
+            return
+        self._update_learning_rate([self.actor.optimizer, self.critic.optimizer])
+        losses = update(gradient_steps)
+        actor_losses = [x.actor_loss for x in losses if x.actor_loss is not None]
+        critic_losses = [x.critic_loss for x in losses]
+        self._record({"actor_loss": actor_losses, "critic_loss": critic_losses})

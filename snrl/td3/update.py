@@ -1,0 +1,133 @@
+"""The gradient step of TD3 on the CPU, without autograd."""
+
+from typing import Any, NamedTuple
+
+import torch
+from stable_baselines3 import TD3
+from stable_baselines3.td3.policies import Actor
+from torch import Tensor, nn
+
+from snrl.fast import eligible
+from snrl.fast.batches import Batches, draw
+from snrl.fast.critics import Critics
+from snrl.fast.losses import temporal_differences
+from snrl.fast.networks import Networks
+from snrl.fast.steps import Average, Stepper
+
+
+class Losses(NamedTuple):
+    """What SB3 logs of a gradient step.
+
+    Attributes:
+        actor_loss: Loss of the actor; None where the policy was not updated.
+        critic_loss: Loss of the critics.
+    """
+
+    actor_loss: float | None
+    critic_loss: float
+
+
+class Update:
+    """TD3's gradient step for networks of linear layers and rectifiers.
+
+    The arithmetic is that of SB3's ``TD3.train`` with the gradients of its two losses written out.
+    It departs in what is not computed: gradients of the first critic's weights for the actor's
+    loss; and in that the critics' target is averaged before the actor's step, which does not see
+    it.
+    """
+
+    def __init__(self, model: TD3, batch_size: int) -> None:
+        """Take memory for a batch.
+
+        Args:
+            model: A model for which :meth:`why_not` has nothing to say.
+            batch_size: Transitions in a batch.
+        """
+        self._batch_size = batch_size
+        self._model = model
+        self._parts = _parts(model)
+        self._critics = Critics(model, batch_size)
+        columns = self._critics.obs_dim
+        first: Any = model.critic.q_networks[0]
+        self._first = Networks([[[*first]]], batch_size, from_column=columns)
+        actor, target = (_linear_part(x) for x in (model.actor, model.actor_target))
+        self._actor = Networks([[actor]], batch_size)
+        self._actor_target = Networks([[target]], batch_size)
+        self._actor.give_gradients()
+        params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
+        self._average = Average(params, targets)
+        self._stepper = Stepper(model.actor.optimizer)
+
+    @classmethod
+    def why_not(cls, model: TD3) -> str | None:
+        """Tell what keeps a model from the fast way; None if nothing does."""
+        actors: list[tuple[nn.Module, list[nn.Module]]] = []
+        for actor in (model.actor, model.actor_target):
+            known = type(actor) is Actor and isinstance(actor.mu[-1], nn.Tanh)
+            actors.append((actor, [nn.Sequential(*_linear_part(actor))] if known else []))
+        return eligible.why_not(model, actors)
+
+    def is_for(self, model: TD3, batch_size: int) -> bool:
+        """Tell whether it is still the update of a model's networks, and for such batches."""
+        networks = (self._critics.heads, self._actor, self._actor_target)
+        return (
+            batch_size == self._batch_size
+            and all(part is own for part, own in zip(_parts(model), self._parts, strict=True))
+            and all(network.is_current() for network in networks)
+        )
+
+    @torch.no_grad()
+    def __call__(self, gradient_steps: int) -> list[Losses]:
+        """Do as many gradient steps; raises the model's count of updates.
+
+        Returns:
+            The losses of each.
+        """
+        drawn = draw(self._model, gradient_steps, self._batch_size, self._critics.dtype)
+        return [self._step(batch) for batch in drawn]
+
+    def _step(self, batch: Batches) -> Losses:
+        model, heads, size = self._model, self._critics.heads, self._batch_size
+        model._n_updates += 1
+        next_obs, next_actions = self._critics.split(batch.next)
+        # As SB3 draws it: in the dtype in which the buffer keeps actions.
+        noise = torch.empty(next_actions.shape).normal_(0, model.target_policy_noise)
+        noise = noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
+        following = self._actor_target.forward(next_obs)[0].tanh().add_(noise)
+        torch.clamp(following, -1, 1, out=next_actions)
+
+        values, next_values = heads.forward(batch.now, batch.next).chunk(2)
+        # Σ mean((q - target)²)
+        critic_loss = temporal_differences(
+            values, next_values, batch.rewards, batch.discounts, 2 / size, heads.output_grads
+        )
+        heads.backward(to_weights=True, to_input=False)
+        is_actors_turn = model._n_updates % model.policy_delay == 0
+        self._critics.step(model.tau if is_actors_turn else None)
+        actor_loss = self._move_actor(batch.now) if is_actors_turn else None
+        return Losses(actor_loss, critic_loss / size)
+
+    def _move_actor(self, now: Tensor) -> float:
+        """One step on -mean(q1), and of the target behind it."""
+        obs, actions = self._critics.split(now)
+        moved = torch.tanh(self._actor.forward(obs)[0])
+        actions.copy_(moved)
+        value = self._first.forward(now).mean()
+        self._first.output_grads.fill_(-1 / self._batch_size)
+        self._first.backward(to_weights=False, to_input=True)
+        # ∂tanh = 1 - tanh²
+        slopes = torch.addcmul(torch.ones((), dtype=moved.dtype), moved, moved, value=-1)
+        torch.mul(self._first.input_grads, slopes, out=self._actor.output_grads)
+        self._actor.backward(to_weights=True, to_input=False)
+        self._stepper.step()
+        self._average.move(self._model.tau)
+        return -value.item()
+
+
+def _parts(model: TD3) -> tuple[nn.Module, ...]:
+    return model.actor, model.actor_target, model.critic, model.critic_target
+
+
+def _linear_part(actor: Any) -> list[nn.Module]:
+    """The layers before the last one, which is ``tanh``."""
+    return [*actor.mu][:-1]

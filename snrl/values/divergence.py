@@ -1,0 +1,117 @@
+"""Divergence, seen at the step at which it happens, from numbers that training computes anyway."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from snrl.values.measures.divergence import divergence, squared_loss_bound, value_bound
+from snrl.values.probe import Probe
+
+# A network overshoots what rewards allow: what is this many times as large has diverged.
+ROOM = 2.0
+# Values of tasks whose rewards are all zero so far are no larger than this by chance.
+LEAST_BOUND = 10.0
+# |log pi| per action dimension, on average over a batch, of any policy but a collapsed one.
+LOG_PROB = 10.0
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """That training diverged.
+
+    Attributes:
+        timesteps: Environment steps before the update that showed it.
+        reason: What was seen.
+    """
+
+    timesteps: int
+    reason: str
+
+
+class DivergenceWatch:
+    """Compares critic loss and values with a bound derived from the rewards and gamma.
+
+    The rewards are those seen so far, as the critic is trained on them, and the bound is
+    ``ROOM · max(|r|, …) / (1 - gamma)``: see :func:`~snrl.values.measures.value_bound`. SAC's
+    entropy counts with the largest alpha so far.
+
+    Args:
+        probe: The model.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        """Nothing was seen yet."""
+        self._probe = probe
+        self._low, self._high = math.inf, -math.inf
+        self._odd: float | None = None
+        self._alpha = 0.0
+        self._bound = math.inf
+        self._normalizer = probe.model.get_vec_normalize_env()
+        self._heads = len(probe.critic.q_networks) if probe.has_heads else 1
+        self._dims = math.prod(probe.model.action_space.shape or (1,))
+
+    def begin(self) -> None:
+        """Take note of the environment that is trained in from now on."""
+        self._normalizer = self._probe.model.get_vec_normalize_env()
+
+    def see_rewards(self, rewards: np.ndarray) -> bool:
+        """Take note of the rewards of a step, as the training environment gives them.
+
+        Returns:
+            Whether they are all finite.
+        """
+        if self._normalizer is not None:
+            # Normalised by other statistics later, when they are trained on.
+            rewards = self._normalizer.get_original_reward()
+        # In the words of Python, which is done with few numbers sooner; false for a NaN.
+        if all(self._low <= reward <= self._high for reward in rewards.tolist()):
+            return True
+        low, high = float(rewards.min()), float(rewards.max())
+        if math.isfinite(low) and math.isfinite(high):
+            self._low, self._high = min(low, self._low), max(high, self._high)
+            self._bound = self._compute_bound()
+            return True
+        self._odd = high if math.isfinite(low) else low
+        return False
+
+    def bound(self) -> float:
+        """What ``|Q|`` may be; infinite before the first reward."""
+        # Statistics of rewards change at every step.
+        return self._bound if self._normalizer is None else self._compute_bound()
+
+    def _compute_bound(self) -> float:
+        low, high = self._low, self._high
+        if low > high:
+            return math.inf
+        if self._normalizer is not None:
+            low, high = map(float, self._normalizer.normalize_reward(np.array([low, high])))
+        entropy = self._alpha * LOG_PROB * self._dims
+        bound = value_bound(low, high, self._probe.gamma, entropy_min=-entropy, entropy_max=entropy)
+        return ROOM * max(bound, LEAST_BOUND / ROOM)
+
+    def check(self, q_abs_max: float = 0.0) -> str | None:
+        """Look at what the last update recorded in the logger.
+
+        Args:
+            q_abs_max: Largest ``|Q|`` that is known besides; the actor's loss tells of a mean.
+
+        Returns:
+            Why training has diverged, or None.
+        """
+        if self._odd is not None:
+            return f"a reward is {self._odd}"
+        recorded = self._probe.model.logger.name_to_value
+        alpha = float(recorded.get("train/ent_coef", 0.0))
+        if alpha > self._alpha:
+            self._alpha = alpha
+            self._bound = self._compute_bound()
+        bound = self.bound()
+        limit = squared_loss_bound(bound, self._heads)
+        loss = float(recorded.get("train/critic_loss", 0.0))
+        actor = abs(float(recorded.get("train/actor_loss", 0.0)))
+        if loss <= limit and actor <= bound and q_abs_max <= bound:
+            return None
+        # The comparisons of max() would lose a NaN.
+        q = actor + q_abs_max if math.isnan(actor + q_abs_max) else max(actor, q_abs_max)
+        return divergence(q_abs_max=q, q_bound=bound, loss=loss, loss_bound=limit)
