@@ -4,7 +4,10 @@ import logging
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
 
 
 class Update(Protocol):
@@ -19,6 +22,14 @@ class Update(Protocol):
 
     def is_for(self, model: Any, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
+
+    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
+        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
+
+        Args:
+            obs: Shape ``(n, obs_dim)``.
+            deterministic: Whether the action is the distribution's mode.
+        """
 
 
 class FastAlgorithm(OffPolicyAlgorithm):
@@ -45,12 +56,38 @@ class FastAlgorithm(OffPolicyAlgorithm):
         self._reason = reason
         return self._update
 
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Get the policy's actions, as SB3 does; for the training environments without modules."""
+        shape = self.observation_space.shape or ()
+        if (
+            self._update is not None
+            and isinstance(observation, np.ndarray)
+            and observation.shape == (self.n_envs, *shape)
+            and type(self.policy).predict is BasePolicy.predict
+        ):
+            obs = torch.from_numpy(observation).flatten(1)
+            scaled = self._update.act(obs, deterministic)
+            if scaled is not None:
+                actions = scaled.numpy().reshape(-1, *(self.action_space.shape or ()))
+                return self.policy.unscale_action(actions), state
+        return super().predict(observation, state, episode_start, deterministic)
+
     def _record(self, losses: dict[str, list[float]]) -> None:
         """Log the mean of each loss, as SB3 does."""
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in losses.items():
             if values:
                 self.logger.record(f"train/{name}", np.mean(values))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what holds addresses of this one's tensors: a copy prepares its own."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_update", "_reason")}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update", "_reason"]

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from snrl.spectral import native
 
+# Batches gathered together: long runs of gradient steps must not hold all of them.
+_AT_ONCE = 32
+
 
 class Batches(NamedTuple):
     """Transitions of a batch, or of several with one more dimension in front.
@@ -47,27 +50,35 @@ def draw(
     """
     buffer, env = model.replay_buffer, model._vec_normalize_env
     assert buffer is not None
-    if type(buffer) is ReplayBuffer and not buffer.optimize_memory_usage and env is None:
-        drawn = _gather(buffer, n_batches, batch_size, model.gamma, dtype)
-    else:
-        samples = [buffer.sample(batch_size, env=env) for _ in range(n_batches)]
-        drawn = _convert(samples, model.gamma, dtype)
-    return (Batches(*parts) for parts in zip(*drawn, strict=True))
+    if not _is_plain(buffer) or env is not None:
+        for _ in range(n_batches):
+            yield _convert(buffer.sample(batch_size, env=env), model.gamma, dtype)
+        return
+    for first in range(0, n_batches, _AT_ONCE):
+        count = min(_AT_ONCE, n_batches - first)
+        drawn = _gather(buffer, count, batch_size, model.gamma, dtype)
+        yield from (Batches(*parts) for parts in zip(*drawn, strict=True))
 
 
-def _convert(samples: list[ReplayBufferSamples], gamma: float, dtype: torch.dtype) -> Batches:
-    def stack(name: str) -> Tensor:
-        return torch.stack([getattr(x, name).flatten(1) for x in samples])
+def _is_plain(buffer: ReplayBuffer) -> bool:
+    return (
+        type(buffer) is ReplayBuffer
+        and not buffer.optimize_memory_usage
+        and not vars(buffer).keys() & {"sample", "_get_samples", "to_torch"}
+    )
 
-    parts = ("observations", "next_observations", "actions")
-    obs, next_obs, actions = (stack(name).to(dtype) for name in parts)
-    rewards, dones = (stack(name).squeeze(-1) for name in ("rewards", "dones"))
-    gammas = gamma if samples[0].discounts is None else stack("discounts").squeeze(-1)
+
+def _convert(sample: ReplayBufferSamples, gamma: float, dtype: torch.dtype) -> Batches:
+    obs, next_obs = (
+        x.flatten(1).to(dtype) for x in (sample.observations, sample.next_observations)
+    )
+    actions = sample.actions.flatten(1).to(dtype)
+    gammas = gamma if sample.discounts is None else sample.discounts
     return Batches(
-        torch.cat((obs, actions), 2),
-        torch.cat((next_obs, torch.empty_like(actions)), 2),
-        rewards.to(dtype),
-        ((1 - dones) * gammas).to(dtype),
+        torch.cat((obs, actions), 1),
+        torch.cat((next_obs, torch.empty_like(actions)), 1),
+        sample.rewards.flatten().to(dtype),
+        ((1 - sample.dones) * gammas).flatten().to(dtype),
     )
 
 
@@ -97,7 +108,7 @@ def _gather(
 def _take(array: np.ndarray, rows: np.ndarray, out: Tensor) -> None:
     """Copy transitions into the first columns of ``out``."""
     width = _width(array)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
         chosen = array.reshape(-1, width).take(rows, axis=0)
         out[..., :width] = torch.from_numpy(chosen)
         return

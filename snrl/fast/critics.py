@@ -4,11 +4,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor, nn
 
 from snrl.critics import SpectralCritic
 from snrl.fast.networks import Networks
-from snrl.fast.steps import Average, Stepper
+from snrl.fast.steps import Average, step
 
 
 class Critics:
@@ -30,21 +31,25 @@ class Critics:
         critic, target = model.critic, model.critic_target
         groups = [[[*network] for network in x.q_networks] for x in (critic, target)]
         first = critic.q_networks[0][0]
-        self.obs_dim = first.in_features - model.action_space.shape[0]
+        self.obs_dim = first.in_features - get_action_dim(model.action_space)
         self.dtype: torch.dtype = first.weight.dtype
         self.heads = Networks(groups, batch_size, from_column=self.obs_dim)
-        self.heads.give_gradients()
         # Not by the critics' own parameters(), which watches for changes by others.
         params, target_params = (list(nn.Module.parameters(x)) for x in (critic, target))
         self._average = Average(params, target_params)
-        self._stepper = Stepper(critic.optimizer)
-        self._target = target
+        self._critic, self._target = critic, target
         spectral = getattr(model.policy, "spectral", None)
         self._together = nullcontext if spectral is None else spectral.together
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Observations and actions of inputs: views."""
         return rows[:, : self.obs_dim], rows[:, self.obs_dim :]
+
+    def to_weights(self) -> None:
+        """Send the heads' ``output_grads`` back to the critic's parameters."""
+        # Somebody may have replaced or dropped them.
+        self.heads.give_gradients()
+        self.heads.backward(to_weights=True, to_input=False)
 
     def step(self, tau: float | None) -> None:
         """Step the critic's optimiser, and move the target.
@@ -53,7 +58,7 @@ class Critics:
             tau: How far the target moves; None for not at all.
         """
         with self._together():
-            self._stepper.step()
+            step(self._critic.optimizer)
             if tau is not None:
                 self._average.move(tau)
                 if isinstance(self._target, SpectralCritic):

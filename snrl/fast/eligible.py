@@ -11,6 +11,7 @@ from torch import nn
 
 from snrl.critics import SpectralCritic
 from snrl.fast import networks
+from snrl.fast.watch import is_hooked
 from snrl.spectral import native
 
 _CRITICS = (ContinuousCritic, SpectralCritic)
@@ -43,7 +44,12 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
         if type(critic) not in _CRITICS:
             return f"the critic is a {type(critic).__name__}"
         found.append((critic, list(critic.q_networks)))
+    heads = [*model.critic.q_networks, *model.critic_target.q_networks]
+    if len({str([*map(_shape, head)]) for head in heads}) > 1:
+        return "the critics' heads differ in shape"
     for owner, parts in found:
+        if is_hooked(owner):
+            return f"somebody has hooked the {type(owner).__name__} or a part of it"
         if not parts:
             return f"the actor is a {type(owner).__name__}"
         if type(owner.features_extractor) is not FlattenExtractor:
@@ -55,3 +61,7 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
     if len(dtypes) > 1:
         return f"parameters are of several dtypes: {', '.join(sorted(map(str, dtypes)))}"
     return None
+
+
+def _shape(module: nn.Module) -> tuple[object, ...]:
+    return type(module).__name__, *(param.shape for param in module.parameters())

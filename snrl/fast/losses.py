@@ -5,6 +5,9 @@ from torch import Tensor
 
 from snrl.spectral.native import library
 
+# SB3's, and that of the C functions.
+EPSILON = 1e-6
+
 
 class SquashedGaussian:
     """Actions ``tanh(mean + std · noise)`` and their log-probabilities.

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from snrl.critics.hooks import is_hooked
 from snrl.spectral import native
 from snrl.spectral.layers import SpectralLinear
+
+_ROWS_OF_A_THREAD = 32
 
 
 def why_not(network: nn.Module) -> str | None:
@@ -18,15 +19,13 @@ def why_not(network: nn.Module) -> str | None:
         network: Any module. Not modified.
 
     Returns:
-        None if it is linear layers and rectifiers that follow one, on the CPU, of one dtype, with
-        nobody watching; otherwise what it is that is not.
+        None if it is linear layers and rectifiers that follow one, on the CPU, of one dtype;
+        otherwise what it is that is not.
     """
     if isinstance(network, nn.Linear):
         network = nn.Sequential(network)
     if type(network) is not nn.Sequential:
         return f"a {type(network).__name__} in place of a chain of layers"
-    if is_hooked(network):
-        return "a hooked layer"
     before = None
     for module in network:
         if type(module) is nn.ReLU:
@@ -89,15 +88,13 @@ class Networks:
 
         Args:
             groups: As many networks in each, all of equal shape, each by its modules;
-                :func:`why_not` has nothing to say of them. Kept; their parameters must stay where
-                they are: see :meth:`is_current`.
+                :func:`why_not` has nothing to say of them. Their parameters must stay where they
+                are.
             batch_size: Rows of the input.
             from_column: First column of the input whose gradient is wanted.
         """
         self._group_size = len(groups[0])
-        self._networks = [network for group in groups for network in group]
-        self._modules = [id(x) for network in self._networks for x in network]
-        chains = [_layers(network) for network in self._networks]
+        chains = [_layers(network) for group in groups for network in group]
         (first, _), (last, _) = chains[0][0], chains[0][-1]
         self._like = first.weight.detach()
         self._batch_size = batch_size
@@ -120,16 +117,8 @@ class Networks:
         self._addresses = self._where()
 
     def is_current(self) -> bool:
-        """Tell whether it still computes what its networks do.
-
-        It does while all parameters are where they were when the memory was taken, and nobody has
-        hooked or replaced a module.
-        """
-        return (
-            self._addresses == self._where()
-            and self._modules == [id(x) for network in self._networks for x in network]
-            and not any(isinstance(x, nn.Sequential) and is_hooked(x) for x in self._networks)
-        )
+        """Tell whether the singular vectors are where they were when the memory was taken."""
+        return self._addresses == self._where()
 
     def give_gradients(self) -> None:
         """Make the memory that a backward writes to the ``.grad`` of the parameters."""
@@ -170,7 +159,9 @@ class Networks:
 
     def _arguments(self, count: int) -> tuple[object, ...]:
         is_double = self.outputs.dtype is torch.float64
-        return self._table, count, self._batch_size, is_double, torch.get_num_threads()
+        # To wake a thread takes as long as some rows.
+        threads = min(torch.get_num_threads(), 1 + self._batch_size // _ROWS_OF_A_THREAD)
+        return self._table, count, self._batch_size, is_double, threads
 
     def _memory(self, *shape: int) -> Tensor:
         return self._like.new_zeros(shape)
@@ -223,10 +214,7 @@ class Networks:
             self._grads.append(gb)
 
     def _where(self) -> list[int]:
-        layers = [layer for network in self._networks for layer, _ in _layers(network)]
-        parts = [part for layer in layers for part in _parameters(layer)]
-        vectors = [x for scaled in self._scaled for _, layer in scaled for x in _vectors(layer)]
-        return [part.data_ptr() for part in parts] + vectors
+        return [x for scaled in self._scaled for _, layer in scaled for x in _vectors(layer)]
 
 
 def _layers(network: Iterable[nn.Module | Joint]) -> list[tuple[nn.Linear | Joint, bool]]:
@@ -242,11 +230,6 @@ def _layers(network: Iterable[nn.Module | Joint]) -> list[tuple[nn.Linear | Join
 def _vectors(layer: SpectralLinear) -> tuple[int, int]:
     u, v = layer.slot.normalizer.vectors(layer)
     return u.data_ptr(), v.data_ptr()
-
-
-def _parameters(layer: nn.Linear | Joint) -> list[Tensor]:
-    parts = layer.layers if isinstance(layer, Joint) else [layer]
-    return [x for part in parts for x in (part.weight, part.bias) if x is not None]
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -4,7 +4,7 @@ import ctypes
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,97 +18,87 @@ _OWN_HOOKS = {steps.before_step, steps.after_step}
 _RARE = ("amsgrad", "differentiable", "capturable")
 
 
-class _Held(NamedTuple):
-    """A parameter, with what its step reads and writes."""
-
-    param: Tensor
-    grad: Tensor
-    state: dict[str, Tensor]
-
-    def is_in(self, optimizer: Optimizer) -> bool:
-        """Tell whether an optimiser still holds just these."""
-        return self.param.grad is self.grad and optimizer.state.get(self.param) is self.state
-
-
-class Stepper:
-    """Does what ``optimizer.step()`` does, for Adam and AdamW in one call for all parameters.
+def step(optimizer: Optimizer) -> None:
+    """Do what ``optimizer.step()`` does, for Adam and AdamW in one call for all parameters.
 
     State, hooks of this library and, to rounding, values are those of ``optimizer.step()``. Adam
     with options that are rarely set, with hooks of somebody else, or at its first step is left to
     torch, as is any other optimiser.
+
+    Args:
+        optimizer: Mutated, with its parameters, which are on the CPU.
     """
+    if not _is_plain_adam(optimizer) or not all(map(_is_ready, _held(optimizer))):
+        optimizer.step()
+        return
+    steps.before_step(optimizer)
+    # What is held now may stand in other groups than before.
+    for group in optimizer.param_groups:
+        _step(optimizer, group)
+    steps.after_step(optimizer)
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        """Keep the optimiser, whose parameters are on the CPU."""
-        self._optimizer = optimizer
-        self._held: list[_Held] = []
-        self._table = array("q")
 
-    def step(self) -> None:
-        """Step. Parameters and the optimiser's state are mutated."""
-        optimizer = self._optimizer
-        if not self._is_current() and not self._prepare():
-            optimizer.step()
-            return
-        steps.before_step(optimizer)
-        first = 0
-        for group in optimizer.param_groups:
-            count = len(group["params"])
-            self._step(group, first, count)
-            first += count
-        increment_version([held.param for held in self._held])
-        steps.after_step(optimizer)
+def _step(optimizer: Optimizer, group: dict[str, Any]) -> None:
+    params: list[Tensor] = group["params"]
+    if not params:
+        return
+    table = array("q")
+    for param in params:
+        state, grad = optimizer.state[param], param.grad
+        assert grad is not None
+        parts = (param, grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
+        table.extend((*(part.data_ptr() for part in parts), param.numel()))
+    options = native.AdamOptions(
+        group["lr"],
+        *group["betas"],
+        group["eps"],
+        group["weight_decay"],
+        _is_decoupled(optimizer, group),
+        group["maximize"],
+    )
+    native.library().adam(
+        *(table.buffer_info()[0], len(params), ctypes.byref(options)),
+        *(params[0].dtype is torch.float64, torch.get_num_threads()),
+    )
+    increment_version(params)
 
-    def _step(self, group: dict[str, Any], first: int, count: int) -> None:
-        options = native.AdamOptions(
-            group["lr"],
-            *group["betas"],
-            group["eps"],
-            group["weight_decay"],
-            group["decoupled_weight_decay"],
-            group["maximize"],
-        )
-        native.library().adam(
-            self._table.buffer_info()[0] + 6 * first * self._table.itemsize,
-            count,
-            ctypes.byref(options),
-            self._held[0].param.dtype is torch.float64,
-            torch.get_num_threads(),
-        )
 
-    def _is_current(self) -> bool:
-        optimizer = self._optimizer
-        return (
-            bool(self._held)
-            and all(held.is_in(optimizer) for held in self._held)
-            and all(hook in _OWN_HOOKS for hook in _hooks(optimizer))
-        )
+def _is_plain_adam(optimizer: Optimizer) -> bool:
+    return (
+        type(optimizer) in (Adam, AdamW)
+        and "step" not in vars(optimizer)
+        # A learning rate scheduler wraps it.
+        and type(optimizer).step in (Adam.step, AdamW.step)
+        and all(hook in _OWN_HOOKS for hook in _hooks(optimizer))
+        and not any(group[name] for group in optimizer.param_groups for name in _RARE)
+        and all(isinstance(group["lr"], float) for group in optimizer.param_groups)
+        and all(len({x.dtype for x in group["params"]}) < 2 for group in optimizer.param_groups)
+    )
 
-    def _prepare(self) -> bool:
-        optimizer = self._optimizer
-        params = [param for group in optimizer.param_groups for param in group["params"]]
-        self._held = []
-        self._table = array("q")
-        if (
-            type(optimizer) not in (Adam, AdamW)
-            or "step" in vars(optimizer)  # as a learning rate scheduler wraps it
-            or not all(hook in _OWN_HOOKS for hook in _hooks(optimizer))
-            or any(group[name] for group in optimizer.param_groups for name in _RARE)
-            or not all(isinstance(group["lr"], float) for group in optimizer.param_groups)
-            or len({param.dtype for param in params}) > 1
-        ):
-            return False
-        for param in params:
-            state = optimizer.state.get(param)
-            if not state or param.grad is None:
-                return False
-            tensors = (param, param.grad, state["exp_avg"], state["exp_avg_sq"])
-            if not all(native.takes(x) and x.dtype is param.dtype for x in tensors):
-                return False
-            addresses = (x.data_ptr() for x in (*tensors, state["step"]))
-            self._table.extend((*addresses, param.numel()))
-            self._held.append(_Held(param, param.grad, state))
-        return True
+
+def _held(optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    for group in optimizer.param_groups:
+        for param in group["params"]:
+            yield param, optimizer.state.get(param, {})
+
+
+def _is_ready(held: tuple[Tensor, dict[str, Tensor]]) -> bool:
+    """Tell whether a parameter has a gradient and moments, all as the C function reads them."""
+    param, state = held
+    if param.grad is None or not state:
+        return False
+    parts = (param, param.grad, state["exp_avg"], state["exp_avg_sq"])
+    count = state["step"]
+    return (
+        all(native.takes(x) and x.dtype is param.dtype and x.shape == param.shape for x in parts)
+        and count.is_cpu
+        and count.dtype is torch.float32
+    )
+
+
+def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:
+    # Before 2.7 torch has no such option: AdamW's decay is, Adam's is not.
+    return bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
 
 
 class Average:

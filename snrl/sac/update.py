@@ -1,18 +1,20 @@
 """The gradient step of SAC on the CPU, without autograd."""
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3 import SAC
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.sac.policies import Actor
-from torch import nn
+from torch import Tensor, nn
 
 from snrl.fast import eligible
 from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
-from snrl.fast.losses import SquashedGaussian, least, temporal_differences
+from snrl.fast.losses import EPSILON, SquashedGaussian, least, temporal_differences
 from snrl.fast.networks import Joint, Networks
-from snrl.fast.steps import Stepper
+from snrl.fast.steps import step
+from snrl.fast.watch import Watch
 
 
 class Losses(NamedTuple):
@@ -49,28 +51,38 @@ class Update:
         self._batch_size = batch_size
         self._model = model
         self._parts = (model.actor, model.critic, model.critic_target)
+        self._watch = Watch(self._parts)
+        self._actor_watch = Watch([model.actor])
         actor: Any = model.actor
         network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
         # Twice: the second is for the next observations, and not trained.
         self._actor = Networks([[network], [network]], batch_size)
-        self._actor.give_gradients()
         self._critics = Critics(model, batch_size)
         action_dim, dtype = actor.mu.out_features, self._critics.dtype
+        self._network = network
+        self._players: dict[int, tuple[Networks, SquashedGaussian]] = {}
         self._policy = SquashedGaussian(batch_size, action_dim, dtype)
         self._next_policy = SquashedGaussian(batch_size, action_dim, dtype)
         self._actions = torch.empty(batch_size, action_dim, dtype=dtype)
-        self._stepper = Stepper(actor.optimizer)
-        optimizer = model.ent_coef_optimizer
-        self._ent_coef_stepper = None if optimizer is None else Stepper(optimizer)
 
     @classmethod
     def why_not(cls, model: SAC) -> str | None:
         """Tell what keeps a model from the fast way; None if nothing does."""
         actor: Any = model.actor
-        parts: list[nn.Module] = []
-        if type(actor) is Actor:
-            parts = [actor.latent_pi, actor.mu, cast("nn.Module", actor.log_std)]
-        return eligible.why_not(model, [(actor, parts)])
+        if not _is_known(actor):
+            return eligible.why_not(model, [(actor, [])])
+        parts: list[nn.Module] = [actor.latent_pi, actor.mu, actor.log_std]
+        if (reason := eligible.why_not(model, [(actor, parts)])) is not None:
+            return reason
+        heads = (actor.mu, actor.log_std)
+        if any(type(x) is not nn.Linear for x in heads) or len({x.bias is None for x in heads}) > 1:
+            return "the actor's mean and log_std are not two alike linear layers"
+        distribution = actor.action_dist
+        if type(distribution) is not SquashedDiagGaussianDistribution or (
+            distribution.epsilon != EPSILON
+        ):
+            return "the actor's distribution is not SB3's squashed Gaussian"
+        return None
 
     def is_for(self, model: SAC, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
@@ -78,9 +90,32 @@ class Update:
         return (
             batch_size == self._batch_size
             and all(part is own for part, own in zip(parts, self._parts, strict=True))
-            and self._actor.is_current()
+            and self._watch.is_unchanged()
             and self._critics.heads.is_current()
         )
+
+    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
+        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
+
+        Args:
+            obs: Shape ``(n, obs_dim)``.
+            deterministic: Whether the action is the distribution's mode; if not, noise is drawn
+                from torch's global generator.
+        """
+        if not self._actor_watch.is_unchanged():
+            return None
+        n, action_dim, dtype = len(obs), self._actions.shape[1], self._critics.dtype
+        if n not in self._players:
+            networks = Networks([[self._network]], n)
+            self._players[n] = networks, SquashedGaussian(n, action_dim, dtype)
+        networks, policy = self._players[n]
+        with torch.no_grad():
+            parameters = networks.forward(obs.to(dtype).contiguous())[0]
+            if deterministic:
+                return parameters[:, :action_dim].tanh()
+            actions = torch.empty(n, action_dim, dtype=dtype)
+            policy.act(parameters, actions)
+        return actions
 
     @torch.no_grad()
     def __call__(self, gradient_steps: int) -> list[Losses]:
@@ -120,7 +155,7 @@ class Update:
             self._next_policy.log_prob,
             ent_coef,
         )
-        heads.backward(to_weights=True, to_input=False)
+        self._critics.to_weights()
         self._critics.step(model.tau if i % model.target_update_interval == 0 else None)
 
         # mean(ent_coef · log π - min q)
@@ -134,14 +169,15 @@ class Update:
             ent_coef / size,
             self._actor.output_grads,
         )
+        self._actor.give_gradients()
         self._actor.backward(to_weights=True, to_input=False)
-        self._stepper.step()
+        step(model.actor.optimizer)
         return Losses(ent_coef, ent_coef * policy.mean_log_prob - value, critic_loss, ent_coef_loss)
 
     def _move_ent_coef(self, mean_log_prob: float) -> tuple[float, float | None]:
         """The entropy coefficient as it is, and one step of it where it is learned."""
         model = self._model
-        if self._ent_coef_stepper is None:
+        if model.ent_coef_optimizer is None:
             return model.ent_coef_tensor.item(), None
         log_ent_coef = model.log_ent_coef
         assert log_ent_coef is not None
@@ -150,8 +186,10 @@ class Update:
         # -mean(log_ent_coef · (log π + target_entropy))
         slope = -(mean_log_prob + model.target_entropy)
         loss = log_ent_coef.item() * slope
-        if log_ent_coef.grad is None:
-            log_ent_coef.grad = torch.zeros_like(log_ent_coef)
-        log_ent_coef.grad.fill_(slope)
-        self._ent_coef_stepper.step()
+        log_ent_coef.grad = torch.full_like(log_ent_coef, slope)
+        step(model.ent_coef_optimizer)
         return ent_coef, loss
+
+
+def _is_known(actor: object) -> bool:
+    return type(actor) is Actor

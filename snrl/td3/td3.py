@@ -24,7 +24,7 @@ class TD3(FastAlgorithm, stable_baselines3.TD3):
             gradient_steps: How many.
             batch_size: Transitions in each batch.
         """
-        update = self._prepared(batch_size)
+        update = self._prepared(batch_size) if gradient_steps > 0 else None
         if update is None:
             super().train(gradient_steps, batch_size)
             return

@@ -12,7 +12,8 @@ from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
 from snrl.fast.losses import temporal_differences
 from snrl.fast.networks import Networks
-from snrl.fast.steps import Average, Stepper
+from snrl.fast.steps import Average, step
+from snrl.fast.watch import Watch
 
 
 class Losses(NamedTuple):
@@ -46,17 +47,19 @@ class Update:
         self._batch_size = batch_size
         self._model = model
         self._parts = _parts(model)
+        self._watch = Watch(self._parts)
+        self._actor_watch = Watch([model.actor])
         self._critics = Critics(model, batch_size)
         columns = self._critics.obs_dim
         first: Any = model.critic.q_networks[0]
         self._first = Networks([[[*first]]], batch_size, from_column=columns)
         actor, target = (_linear_part(x) for x in (model.actor, model.actor_target))
         self._actor = Networks([[actor]], batch_size)
+        self._network = actor
+        self._players: dict[int, Networks] = {}
         self._actor_target = Networks([[target]], batch_size)
-        self._actor.give_gradients()
         params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
         self._average = Average(params, targets)
-        self._stepper = Stepper(model.actor.optimizer)
 
     @classmethod
     def why_not(cls, model: TD3) -> str | None:
@@ -69,12 +72,27 @@ class Update:
 
     def is_for(self, model: TD3, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
-        networks = (self._critics.heads, self._actor, self._actor_target)
         return (
             batch_size == self._batch_size
             and all(part is own for part, own in zip(_parts(model), self._parts, strict=True))
-            and all(network.is_current() for network in networks)
+            and self._watch.is_unchanged()
+            and self._critics.heads.is_current()
         )
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:  # noqa: ARG002
+        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
+
+        Args:
+            obs: Shape ``(n, obs_dim)``.
+            deterministic: Makes no difference: the actor has no noise of its own.
+        """
+        if not self._actor_watch.is_unchanged():
+            return None
+        if len(obs) not in self._players:
+            self._players[len(obs)] = Networks([[self._network]], len(obs))
+        rows = obs.to(self._critics.dtype).contiguous()
+        return self._players[len(obs)].forward(rows)[0].tanh()
 
     @torch.no_grad()
     def __call__(self, gradient_steps: int) -> list[Losses]:
@@ -101,7 +119,7 @@ class Update:
         critic_loss = temporal_differences(
             values, next_values, batch.rewards, batch.discounts, 2 / size, heads.output_grads
         )
-        heads.backward(to_weights=True, to_input=False)
+        self._critics.to_weights()
         is_actors_turn = model._n_updates % model.policy_delay == 0
         self._critics.step(model.tau if is_actors_turn else None)
         actor_loss = self._move_actor(batch.now) if is_actors_turn else None
@@ -118,8 +136,9 @@ class Update:
         # ∂tanh = 1 - tanh²
         slopes = torch.addcmul(torch.ones((), dtype=moved.dtype), moved, moved, value=-1)
         torch.mul(self._first.input_grads, slopes, out=self._actor.output_grads)
+        self._actor.give_gradients()
         self._actor.backward(to_weights=True, to_input=False)
-        self._stepper.step()
+        step(self._model.actor.optimizer)
         self._average.move(self._model.tau)
         return -value.item()
 

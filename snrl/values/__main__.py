@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="full",
         help="how much is measured (default: full)",
     )
-    parser.add_argument("--seed", type=int, help="of the episodes (default: a fixed one)")
+    parser.add_argument(
+        "--seed", type=_seed, metavar="N", help="of the episodes (default: a fixed one)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the page (default: values.png in the folder)"
     )
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(path: Path, measures: str, seed: int, out: Path) -> Path:
     import gymnasium as gym
+    import numpy as np
 
     from snrl.values.figure import draw, verdict
     from snrl.values.measurer import Measurer
@@ -64,10 +67,16 @@ def _measure(path: Path, measures: str, seed: int, out: Path) -> Path:
 
     _require_matplotlib()
     run = read_run(path)
+    _check_page(out)
     try:
         measurer = Measurer(run.model, run.config["env"], measures, seed, _say)
     except (gym.error.Error, ImportError) as error:
         raise SavedRunError(f"cannot make {run.config['env']}: {error}") from error
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise SavedRunError(
+            f"the model of {path} does not fit {run.config['env']}: {reason}"
+        ) from error
     if not measurer.probe.is_finite():
         raise SavedRunError(f"the model of {path} has weights that are not finite: it diverged")
     measured = measurer.measure()
@@ -75,8 +84,13 @@ def _measure(path: Path, measures: str, seed: int, out: Path) -> Path:
     print(f"{run.title}\n\n{_table(measured.values)}\n")
     if measured.returns is None:
         raise SavedRunError("no page: the returns could not be followed far enough")
+    if not np.isfinite(measured.returns).all():
+        raise SavedRunError("no page: the returns are not finite")
     print(verdict(measured))
-    draw(run, measured, out)
+    try:
+        draw(run, measured, out)
+    except OSError as error:
+        raise SavedRunError(f"cannot write {out}: {error.strerror}") from error
     return out
 
 
@@ -92,6 +106,27 @@ def _table(values: Mapping[str, float]) -> str:
             text = f"healthy: {key.healthy}".replace("`", "")
             lines += textwrap.wrap(text, 92, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
+
+
+def _seed(text: str) -> int:
+    seed = int(text) if text.isdecimal() else -1
+    # Environments are seeded one after the other, with what NumPy takes.
+    if not 0 <= seed < 2**31:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2147483647, got {text}")
+    return seed
+
+
+def _check_page(out: Path) -> None:
+    """Refuse a page that could not be written, before minutes are spent on it."""
+    from matplotlib.figure import Figure
+
+    from snrl.values.saved_run import SavedRunError
+
+    known = Figure().canvas.get_supported_filetypes()
+    if out.suffix.lower().removeprefix(".") not in known or out.is_dir():
+        raise SavedRunError(f"the page must be a file such as values.png or .pdf, got {out}")
+    if not out.parent.is_dir():
+        raise SavedRunError(f"there is no folder {out.parent} for the page")
 
 
 def _require_matplotlib() -> None:

@@ -49,7 +49,8 @@ class ValueStabilityCallback(BaseCallback):
         seconds: Time spent here since training began.
 
     Raises:
-        ValueError: When training starts, if the model or the environment do not serve.
+        ValueError: If ``freq`` is less than 1; when training starts, if the model or the
+            environment do not serve.
     """
 
     model: OffPolicyAlgorithm
@@ -67,6 +68,8 @@ class ValueStabilityCallback(BaseCallback):
     ) -> None:
         """Keep the options; the model comes later."""
         super().__init__()
+        if freq < 1:
+            raise ValueError(f"freq must be at least 1, got {freq}")
         self.divergence: Divergence | None = None
         self.latest: Measurement | None = None
         self._env = env
@@ -145,8 +148,7 @@ class ValueStabilityCallback(BaseCallback):
         elapsed = time.perf_counter() - self._begin
         self.logger.record("values/time_share", self._seconds_now() / elapsed)
         if self._dump:
-            self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-            self.logger.dump(self.num_timesteps)
+            self._dump_line()
 
     def _is_shortly_before(self) -> bool:
         """Tell whether the updates before the next moment are those to watch."""
@@ -176,6 +178,10 @@ class ValueStabilityCallback(BaseCallback):
         self.divergence = Divergence(self.num_timesteps, reason)
         self._measurer.say(f"diverged at step {self.num_timesteps}: {reason}")
         self.logger.record("values/diverged", 1.0)
+        self._dump_line()
+
+    def _dump_line(self) -> None:
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,8 +53,12 @@ class DivergenceWatch:
         self._dims = math.prod(probe.model.action_space.shape or (1,))
 
     def begin(self) -> None:
-        """Take note of the environment that is trained in from now on."""
+        """Take note of the environment and of the replay buffer that are trained with now."""
         self._normalizer = self._probe.model.get_vec_normalize_env()
+        # Rewards from before, as where training goes on with a buffer that was saved.
+        buffer: Any = self._probe.model.replay_buffer
+        if hasattr(buffer, "rewards") and buffer.size():
+            self._note(buffer.rewards[: buffer.size()])
 
     def see_rewards(self, rewards: np.ndarray) -> bool:
         """Take note of the rewards of a step, as the training environment gives them.
@@ -67,6 +72,10 @@ class DivergenceWatch:
         # In the words of Python, which is done with few numbers sooner; false for a NaN.
         if all(self._low <= reward <= self._high for reward in rewards.tolist()):
             return True
+        return self._note(rewards)
+
+    def _note(self, rewards: np.ndarray) -> bool:
+        """Widen the range of the rewards; tell whether they are all finite."""
         low, high = float(rewards.min()), float(rewards.max())
         if math.isfinite(low) and math.isfinite(high):
             self._low, self._high = min(low, self._low), max(high, self._high)
@@ -110,7 +119,9 @@ class DivergenceWatch:
         limit = squared_loss_bound(bound, self._heads)
         loss = float(recorded.get("train/critic_loss", 0.0))
         actor = abs(float(recorded.get("train/actor_loss", 0.0)))
-        if loss <= limit and actor <= bound and q_abs_max <= bound:
+        # Where gamma is 1 the bounds are infinite, and infinity is within them.
+        within = loss <= limit and actor <= bound and q_abs_max <= bound
+        if within and max(loss, actor, q_abs_max) < math.inf:
             return None
         # The comparisons of max() would lose a NaN.
         q = actor + q_abs_max if math.isnan(actor + q_abs_max) else max(actor, q_abs_max)

@@ -20,7 +20,7 @@ def flatten(observations: Observations) -> Tensor:
     """Lay an observation's parts side by side: shape ``(n, d)``, floating-point."""
     if isinstance(observations, dict):
         return torch.cat([flatten(part) for part in observations.values()], dim=1)
-    flat = observations.flatten(1)
+    flat = observations.reshape(len(observations), -1)  # a discrete one has no second dimension
     return flat if flat.is_floating_point() else flat.float()
 
 

@@ -14,7 +14,8 @@ from snrl.values.environment import EnvOption, own_env
 from snrl.values.generators import PrivateGenerators
 from snrl.values.probe import Probe, Transitions
 from snrl.values.rollouts import Roller, Rollouts, select
-from snrl.values.sets import BATCH, FULL, LIGHT, Measure, NotApplicableError, Snapshot
+from snrl.values.sets import FULL, LIGHT, Measure
+from snrl.values.snapshot import BATCH, NotApplicableError, Snapshot
 from snrl.values.updates import Updates
 
 # Far from what seeds are in use: training's own start states are no test.
@@ -96,8 +97,9 @@ class Measurer:
         self._measures = plan.measures
         self._generators = PrivateGenerators(seed, self.probe.device)
         self._generator = torch.Generator().manual_seed(seed)
-        self._env = own_env(env, model)
-        self._env.seed(seed)
+        with self._generators.used():  # A careless task draws where it is made, too.
+            self._env = own_env(env, model)
+            self._env.seed(seed)
         states = max(plan.states, *self._widths())
         self._roller = Roller(self.probe, self._env, plan.steps, states, plan.tolerance)
         self._reference: Transitions | None = None

@@ -148,8 +148,8 @@ class Roller:
         observations = self._seen(raw)
         for t in range(length):
             actions, log_prob = probe.act(observations)
-            unscaled = probe.policy.unscale_action(actions.cpu().numpy())
-            raw, reward, done, infos = env.step(unscaled)
+            scaled = actions.cpu().numpy().reshape(-1, *(env.action_space.shape or ()))
+            raw, reward, done, infos = env.step(probe.policy.unscale_action(scaled))
             rewards[t] = self._reward(reward)
             log_probs[t] = log_prob.cpu().numpy()
             if done.any():

@@ -65,12 +65,24 @@ def read_run(path: Path) -> SavedRun:
     """
     try:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-        algorithm = _ALGORITHMS[config["algo"]]
-        model = algorithm.load(path / "model.zip", device="cpu")
+        if not isinstance(config, dict) or not isinstance(config.get("env"), str):
+            raise ValueError("config.yaml names no task")
+        if config.get("algo") not in _ALGORITHMS:
+            raise ValueError(f"config.yaml must have algo sac or td3, got {config.get('algo')}")
         progress = (path / "progress.json").read_text(encoding="utf-8")
         # A run that was killed may have left half a line.
         lines = [line for line in progress.split("\n")[:-1] if "values/" in line]
-        return SavedRun(path, config, model, [json.loads(line) for line in lines])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        history = [line for line in map(json.loads, lines) if isinstance(line, dict)]
+        return SavedRun(path, config, _load(path / "model.zip", config["algo"]), history)
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SavedRunError(f"{path} holds no finished run: {reason}") from error
+
+
+def _load(path: Path, algo: str) -> OffPolicyAlgorithm:
+    if not path.is_file():  # SB3 would go on to look for model.zip.zip.
+        raise ValueError("there is no model.zip, which a run writes when it ends")
+    try:
+        return _ALGORITHMS[algo].load(path, device="cpu")
+    except Exception as error:  # Pickles of others raise whatever they like.
+        raise ValueError(f"model.zip is no {algo} model: {error}") from error

@@ -1,8 +1,6 @@
 """Which measures are taken: a light set to leave on, and a full one."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,132 +9,30 @@ from torch import Tensor
 from snrl.critics import critic_lipschitz
 from snrl.values import measures
 from snrl.values.inputs import flatten, head_functions, is_continuous
-from snrl.values.probe import Activations, Probe, Transitions
-from snrl.values.rollouts import Rollouts, select
-from snrl.values.updates import Updates
+from snrl.values.probe import Probe
+from snrl.values.rollouts import select
+from snrl.values.snapshot import SLOPE_STATES, NotApplicableError, Snapshot, Values, need_heads
 
 TAUS = (0.025, 0.1)
+STATISTICS = ("mean", "std", "min", "max")
 # Sizes of what is measured on a part of the states.
-BATCH = 256
-SLOPE_STATES = 256
 CURVATURE_STATES, CURVATURE_STEPS = 128, 20
 PLASTICITY_STATES, PLASTICITY_STEPS, PLASTICITY_RATE = 128, 80, 1e-3
 
 
-class NotApplicableError(Exception):
-    """A measure, or a part of it, has no meaning for this model.
-
-    Args:
-        reason: Why.
-        rest: What could be measured all the same.
-    """
-
-    def __init__(self, reason: str, rest: "Values | None" = None) -> None:
-        """Keep the rest."""
-        super().__init__(reason)
-        self.rest: Values = rest or {}
-
-
-@dataclass
-class Snapshot:
-    """What the measures of one moment have in common.
-
-    Attributes:
-        probe: The model.
-        rollouts: States along on-policy episodes, which training never sees.
-        replay: Transitions of the replay buffer; None where there are none.
-        updates: What the updates that were watched did; None where there were none.
-        generator: For what is drawn.
-        histograms: Measures leave here what is shown as a histogram.
-    """
-
-    probe: Probe
-    rollouts: Rollouts
-    replay: Transitions | None
-    updates: Updates | None
-    generator: torch.Generator
-    histograms: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def states(self) -> Transitions:
-        """The transitions of the episodes."""
-        return self.rollouts.transitions
-
-    @property
-    def batch(self) -> Transitions:
-        """What the loss is taken on: of the replay buffer, or of the episodes where it is gone."""
-        return self.some(BATCH) if self.replay is None else self.replay
-
-    @cached_property
-    def q(self) -> Tensor:
-        """Online values, shape ``(heads, n)``."""
-        probe, states = self.probe, self.states
-        with torch.no_grad():
-            return probe.heads(probe.critic, states.observations, states.actions)
-
-    @cached_property
-    def q_target(self) -> Tensor | None:
-        """Target values, shape ``(heads, n)``; None without target."""
-        probe, states = self.probe, self.states
-        if probe.critic_target is None:
-            return None
-        with torch.no_grad():
-            return probe.heads(probe.critic_target, states.observations, states.actions)
-
-    @cached_property
-    def estimates(self) -> np.ndarray:
-        """The values that are judged, shape ``(n,)``, float64."""
-        return self.q.double().mean(0).cpu().numpy()
-
-    @cached_property
-    def returns(self) -> np.ndarray | None:
-        """What they should be; None where too little was seen of it."""
-        return self.rollouts.corrected(self.estimates)
-
-    @cached_property
-    def activations(self) -> list[Activations]:
-        """What the hidden units of each critic give."""
-        _need_heads(self.probe)
-        return self.probe.activations(self.states.observations, self.states.actions)
-
-    @cached_property
-    def slopes(self) -> dict[str, Tensor]:
-        """Norms of the values' gradients in ``state`` and ``action``, each ``(heads, n)``.
-
-        Without ``state`` where observations are not continuous.
-        """
-        _need_heads(self.probe)
-        states = self.some(SLOPE_STATES)
-        slopes = [
-            measures.input_gradient_norms(q, flatten(states.observations), states.actions)
-            for q in head_functions(self.probe, states.observations)
-        ]
-        by_state, by_action = (torch.stack(parts) for parts in zip(*slopes, strict=True))
-        continuous = is_continuous(self.probe.model.observation_space)
-        return ({"state": by_state} if continuous else {}) | {"action": by_action}
-
-    def some(self, count: int) -> Transitions:
-        """At most ``count`` of the transitions, evenly spaced."""
-        states = self.states
-        index = np.linspace(0, len(states) - 1, min(count, len(states))).round().astype(int)
-        return select(states, index)
-
-
-Values = Mapping[str, float]
 Measure = Callable[[Snapshot], Values]
 
 
 def statistics(snapshot: Snapshot) -> Values:
     """Q statistics, online and target."""
     online = measures.q_statistics(snapshot.q)
-    values = {f"q_{name}": getattr(online, name) for name in ("mean", "std", "min", "max")}
-    if len(snapshot.q) > 1:
-        values["disagreement"] = online.disagreement
+    values = {f"q_{name}": getattr(online, name) for name in STATISTICS}
     if snapshot.q_target is not None:
         target = measures.q_statistics(snapshot.q_target)
-        values |= {f"q_target_{name}": getattr(target, name) for name in ("mean", "std")}
-        values |= {f"q_target_{name}": getattr(target, name) for name in ("min", "max")}
-    return values
+        values |= {f"q_target_{name}": getattr(target, name) for name in STATISTICS}
+    if len(snapshot.q) == 1:
+        raise NotApplicableError("disagreement: there is but one critic", values)
+    return values | {"disagreement": online.disagreement}
 
 
 def target_drift(snapshot: Snapshot) -> Values:
@@ -188,6 +84,9 @@ def td_error(snapshot: Snapshot) -> Values:
             q = probe.heads(probe.critic, batch.observations, batch.actions)
             errors = probe.targets(batch).mean(1) - q
             values[name] = errors.double().square().mean().item()
+    # Before the first update it is merely too early.
+    if snapshot.replay is None and probe.updates:
+        raise NotApplicableError("td_error_train: there is no replay buffer", values)
     return values
 
 
@@ -195,7 +94,9 @@ def churn(snapshot: Snapshot) -> Values:
     """What real updates did to values that they were not for."""
     updates = snapshot.updates
     if updates is None:
-        return {}
+        if snapshot.probe.updates:
+            raise NotApplicableError("churn: no update was watched")
+        return {}  # It is merely too early.
     values = {
         "churn_k": measures.churn(updates.before, updates.after),
         "churn_updates": float(updates.count),
@@ -271,6 +172,8 @@ def lipschitz(snapshot: Snapshot) -> Values:
     for name, slope in snapshot.slopes.items():
         values[f"lipschitz_{name}_mean"] = slope.mean().item()
         values[f"lipschitz_{name}"] = slope.max().item()
+    if "state" not in snapshot.slopes:
+        raise NotApplicableError("lipschitz_state: observations are not continuous", values)
     return values
 
 
@@ -288,7 +191,7 @@ def tightness(snapshot: Snapshot) -> Values:
 
 def geometry(snapshot: Snapshot) -> Values:
     """How the slope of the values turns with state and action."""
-    _need_heads(snapshot.probe)
+    need_heads(snapshot.probe)
     probe, states = snapshot.probe, snapshot.some(SLOPE_STATES)
     found = [
         measures.geometry(q, flatten(states.observations), states.actions)
@@ -343,13 +246,6 @@ def _effective_weights(probe: Probe) -> dict[str, Tensor]:
     if not weights:
         raise NotApplicableError("norms: the critic has no linear or convolution layer")
     return weights
-
-
-def _need_heads(probe: Probe) -> None:
-    if not probe.has_heads:
-        raise NotApplicableError(
-            "slopes, units and features: the critic does not show its networks as q_networks"
-        )
 
 
 LIGHT: tuple[Measure, ...] = (

@@ -4,12 +4,13 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import DQN, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
@@ -316,7 +317,7 @@ def test_a_reward_that_is_not_finite(reward: float, stop: bool, log: Any) -> Non
     assert len(said) == 1
     assert said[0].startswith("diverged at step 45: ")
     assert model.num_timesteps == (45 if stop else 60)
-    assert line
+    assert line["time/total_timesteps"] == 45
 
 
 def test_weights_that_break_are_seen_at_the_update(log: Any) -> None:
@@ -382,3 +383,51 @@ def test_it_is_exported_and_loads_no_tracker() -> None:
     code += "if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("freq", [0, -5])
+def test_a_frequency_that_is_none(freq: int) -> None:
+    with pytest.raises(ValueError, match=f"freq must be at least 1, got {freq}"):
+        ValueStabilityCallback("Pendulum-v1", freq=freq)
+
+
+class Careless(gym.Env[Any, Any]):
+    """Draws from NumPy's global generator where it is made; its spaces are unusual."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+    action_space = spaces.Box(-1, 1, (2, 2))
+
+    def __init__(self) -> None:
+        self.first = np.random.randint(5)
+        self.observation_space = spaces.Dict(place=spaces.Discrete(5), box=spaces.Box(0, 1, (2, 2)))
+
+    def reset(self, **kwargs: Any) -> Any:
+        super().reset(**kwargs)
+        self.place = self.first
+        return self._see(), {}
+
+    def step(self, action: Any) -> Any:
+        self.place = (self.place + int(action[0, 0] > 0)) % 5
+        return self._see(), float(self.place), False, False, {}
+
+    def _see(self) -> Any:
+        box = self.np_random.uniform(size=(2, 2)).astype(np.float32)
+        return {"place": self.place, "box": box}
+
+
+gym.register("Careless-v0", Careless, max_episode_steps=15, disable_env_checker=True)
+
+
+def test_discrete_observations_actions_in_a_matrix_and_careless_making(log: Any) -> None:
+    said: list[str] = []
+    states = []
+    for callback in (None, ValueStabilityCallback("Careless-v0", "full", 40, say=said.append)):
+        seeded()
+        model = sac("MultiInputPolicy", "Careless-v0")
+        log(model, 70, callback)
+        states.append(state(model))
+    assert_same(*states)
+    assert callback is not None
+    assert callback.latest is not None
+    assert callback.latest.values.keys() >= ALWAYS - {"diverged", "time_share"}
+    assert "left out: lipschitz_state: observations are not continuous" in said

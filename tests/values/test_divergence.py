@@ -86,3 +86,23 @@ def test_a_reward_that_is_not_finite_is_not_forgotten(odd: float) -> None:
     for rewards in ([1.0, odd], [2.0, 3.0]):
         divergences.see_rewards(np.array(rewards))
     assert divergences.check() == f"a reward is {odd}"
+
+
+@pytest.mark.parametrize("name", ["critic_loss", "actor_loss"])
+def test_infinity_is_past_an_infinite_bound(name: str) -> None:
+    model, divergences = watch(gamma=1.0)
+    divergences.see_rewards(np.ones(1))
+    model.logger.record(f"train/{name}", 1e30)
+    assert divergences.check() is None
+    model.logger.record(f"train/{name}", math.inf)
+    assert str(divergences.check()).endswith(" is inf")
+
+
+def test_rewards_of_a_replay_buffer_from_before_count() -> None:
+    model, divergences = watch()
+    step = [np.zeros((1, 3)), np.zeros((1, 3)), np.zeros((1, 1))]
+    for reward in (-7.0, 2.0):
+        model.replay_buffer.add(*step, np.array([reward]), np.zeros(1), [{}])
+    divergences.begin()
+    divergences.see_rewards(np.zeros(1))
+    assert divergences.bound() == pytest.approx(2 * 7 / 0.1)

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from stable_baselines3 import SAC
 
 from snrl.runs.config import resolve
@@ -123,7 +126,8 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from_training |= {"return_drawdown", "return_fallen_share", "geometry_mixed", "geometry_action"}
     named = {name for key in KEYS for name in key.names if "/" not in name}
     assert named - shown == from_training
-    assert err.startswith("snrl.values: left out: geometry")
+    said = [line.split(":")[2].strip() for line in err.splitlines()]
+    assert said == ["td_error_train", "churn", "geometry"]
 
 
 @pytest.mark.parametrize("blocked", ["nothing", "matplotlib"])
@@ -138,3 +142,82 @@ def test_bad_input_is_one_line(blocked: str, folder: Path, tmp_path: Path) -> No
     (line,) = done.stderr.splitlines()
     needs = 'the page needs matplotlib: pip install "snrl[figures]"'
     assert (needs if blocked == "matplotlib" else "holds no finished run") in line
+
+
+def changed(folder: Path, path: Path, **values: object) -> Path:
+    """A copy of the folder, with other values in its configuration."""
+    copy = shutil.copytree(folder, path)
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    (copy / "config.yaml").write_text(yaml.safe_dump(config | values))
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"env": None}, "names no task"),
+        ({"env": "Nope-v1"}, "cannot make Nope-v1"),
+        ({"env": "MountainCarContinuous-v0"}, "does not fit MountainCarContinuous-v0"),
+        ({"algo": "ppo"}, "must have algo sac or td3, got ppo"),
+        ({"algo": "td3"}, "model.zip is no td3 model"),
+    ],
+)
+def test_a_configuration_of_something_else(
+    config: dict[str, object],
+    message: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([str(changed(folder, tmp_path / "copy", **config)), "--values", "light"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip"])
+def test_a_model_that_is_none(content: bytes, folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "model.zip").write_bytes(content)
+    with pytest.raises(SavedRunError, match=r"model\.zip is no sac model"):
+        read_run(copy)
+
+
+def test_a_line_that_is_no_mapping_is_left_out(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    with (copy / "progress.json").open("a") as file:
+        file.write('["values/bias_mean"]\n')
+    assert len(read_run(copy).history) == len(read_run(folder).history)
+
+
+@pytest.mark.parametrize("name", [".", "page", "page.xyz", "missing/page.png"])
+def test_a_page_that_cannot_be_written(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(folder), "--out", str(tmp_path / name)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""  # refused before anything is measured
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "x"])
+def test_a_seed_that_is_none(seed: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([str(folder), f"--seed={seed}"])
+    assert f"expected an integer from 0 to 2147483647, got {seed}" in capsys.readouterr().err
+
+
+class Unrewarded(PendulumEnv):
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+        observation, _, *rest = super().step(action)
+        return observation, float("nan"), *rest
+
+
+gym.register("Unrewarded-v0", Unrewarded, max_episode_steps=20, disable_env_checker=True)
+
+
+def test_returns_that_are_not_finite(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = changed(folder, tmp_path / "copy", env="Unrewarded-v0")
+    assert main([str(copy), "--values", "light"]) == 2
+    assert "no page: the returns are not finite" in capsys.readouterr().err

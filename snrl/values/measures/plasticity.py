@@ -29,7 +29,8 @@ def plasticity_loss(
     2000 steps on each of 10 tasks are also more than a measure during training can cost.
 
     Args:
-        network: The network. Copied, not modified; not its ``.grad`` either.
+        network: The network, in a mode in which a pass leaves nothing in it. Copied, not modified;
+            not its ``.grad`` either.
         predict: Predictions of the copy for a fixed batch, shape ``(n,)``, or ``(critics, n)`` with
             targets for each critic of its own.
         steps: Steps of Adam with its defaults, on the whole batch: the budget.
@@ -44,11 +45,13 @@ def plasticity_loss(
     Raises:
         ValueError: If there are fewer than two predictions, which have no spread.
     """
+    # A pass without graph comes before the copy: hooks that compute a weight, as those of torch's
+    # older spectral_norm, leave one that cannot be copied with its graph.
+    with torch.no_grad():
+        targets, variance = _targets(predict(network), generator)
     learner = copy.deepcopy(network)
     params = [param for param in learner.parameters() if param.requires_grad]
     optimizer = torch.optim.Adam(params, learning_rate)
-    with torch.no_grad():
-        targets, variance = _targets(predict(learner), generator)
 
     def losses() -> Tensor:
         return (predict(learner) - targets).square().mean(-1) / variance

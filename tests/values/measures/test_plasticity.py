@@ -143,3 +143,13 @@ def test_a_network_that_diverged_is_told():
 def test_one_prediction_has_no_spread():
     with pytest.raises(ValueError, match="two predictions"):
         measure(network(3), batch(1, 3), 3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("normalise", [nn.utils.spectral_norm, nn.utils.weight_norm])
+def test_hooks_that_compute_a_weight(normalise):
+    net, inputs = network(3), batch(20, 3)
+    normalise(net[0])
+    net.eval()
+    net(inputs).sum().backward()  # leaves a weight with a graph
+    assert np.isfinite(measure(net, inputs, 5))
