@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from stable_baselines3 import HerReplayBuffer
 
 from snrl.values.measures.divergence import divergence, squared_loss_bound, value_bound
 from snrl.values.probe import Probe
@@ -85,13 +86,14 @@ class DivergenceWatch:
         return False
 
     def bound(self) -> float:
-        """What ``|Q|`` may be; infinite before the first reward."""
+        """What ``|Q|`` may be; infinite before the first reward, and with hindsight (HER)."""
         # Statistics of rewards change at every step.
         return self._bound if self._normalizer is None else self._compute_bound()
 
     def _compute_bound(self) -> float:
         low, high = self._low, self._high
-        if low > high:
+        # Hindsight computes rewards anew, when it samples, that no environment has given.
+        if low > high or isinstance(self._probe.model.replay_buffer, HerReplayBuffer):
             return math.inf
         if self._normalizer is not None:
             low, high = map(float, self._normalizer.normalize_reward(np.array([low, high])))

@@ -3,8 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stable_baselines3 import SAC, TD3
+from stable_baselines3 import SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
@@ -106,3 +107,19 @@ def test_rewards_of_a_replay_buffer_from_before_count() -> None:
     divergences.begin()
     divergences.see_rewards(np.zeros(1))
     assert divergences.bound() == pytest.approx(2 * 7 / 0.1)
+
+
+def test_hindsight_trains_on_rewards_that_nobody_has_seen() -> None:
+    model = SAC(
+        "MultiInputPolicy",
+        BitFlippingEnv(n_bits=2, continuous=True),
+        replay_buffer_class=HerReplayBuffer,
+        buffer_size=100,
+        device="cpu",
+    )
+    model.set_logger(configure(None, []))
+    divergences = DivergenceWatch(Probe(model))
+    divergences.see_rewards(np.zeros(1))
+    assert divergences.bound() == math.inf
+    assert divergences.check(50.0) is None
+    assert divergences.check(math.inf) is not None
