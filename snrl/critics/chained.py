@@ -27,7 +27,7 @@ def forward(network: nn.Sequential, x: Tensor) -> Tensor:
 def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:
     links: list[Link] = []
     rectifiable = False
-    if is_hooked(network):
+    if is_hooked((network, *network)):
         return None
     for module in network:
         if type(module) is nn.ReLU and rectifiable:

@@ -1,24 +1,33 @@
 """Whether somebody watches the modules of a network, so that each must be called."""
 
+from collections.abc import Iterable
+
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 
-def is_hooked(network: nn.Sequential) -> bool:
-    """Tell whether a forward or backward hook expects to see the network or a layer of it.
+def is_hooked(modules: Iterable[nn.Module]) -> bool:
+    """Tell whether a forward or backward hook expects to see one of the modules.
 
     Args:
-        network: Not modified.
+        modules: Not modified.
 
     Returns:
-        True if the network, one of its layers, or all modules of the process have a hook.
+        True if one of them, or all modules of the process, have a hook.
     """
-    if torch_module._has_any_global_hook():  # type: ignore[no-untyped-call]
-        return True
-    return any(
+    return all_are_hooked() or any(map(has_hooks, modules))
+
+
+def all_are_hooked() -> bool:
+    """Tell whether all modules of the process have a hook."""
+    return bool(torch_module._has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Tell whether a module has a forward or backward hook of its own."""
+    return bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        for module in (network, *network)
     )

@@ -25,7 +25,9 @@ def can_stack(networks: Sequence[nn.Sequential]) -> bool:
     Returns:
         True if all of them have the same types at each position and all are of those two kinds.
     """
-    if len({len(network) for network in networks}) != 1 or any(map(is_hooked, networks)):
+    if len({len(network) for network in networks}) != 1:
+        return False
+    if is_hooked(module for network in networks for module in (network, *network)):
         return False
     return all(
         len({type(module) for module in modules}) == 1

@@ -1,35 +1,14 @@
 """What an SB3 algorithm needs to take the fast way where there is one."""
 
 import logging
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor
 
-
-class Update(Protocol):
-    """An algorithm's gradient steps for the networks of one model."""
-
-    def __init__(self, model: Any, batch_size: int) -> None:
-        """Take memory for a batch; :meth:`why_not` has nothing to say of the model."""
-
-    @classmethod
-    def why_not(cls, model: Any) -> str | None:
-        """Tell what keeps a model from the fast way; None if nothing does."""
-
-    def is_for(self, model: Any, batch_size: int) -> bool:
-        """Tell whether it is still the update of a model's networks, and for such batches."""
-
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
-        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
-
-        Args:
-            obs: Shape ``(n, obs_dim)``.
-            deterministic: Whether the action is the distribution's mode.
-        """
+from snrl.fast.update import Update
 
 
 class FastAlgorithm(OffPolicyAlgorithm):

@@ -66,9 +66,7 @@ def _step(optimizer: Optimizer, group: dict[str, Any]) -> None:
 def _is_plain_adam(optimizer: Optimizer) -> bool:
     return (
         type(optimizer) in (Adam, AdamW)
-        and "step" not in vars(optimizer)
-        # A learning rate scheduler wraps it.
-        and type(optimizer).step in (Adam.step, AdamW.step)
+        and "step" not in vars(optimizer)  # as a learning rate scheduler wraps it
         and all(hook in _OWN_HOOKS for hook in _hooks(optimizer))
         and not any(group[name] for group in optimizer.param_groups for name in _RARE)
         and all(isinstance(group["lr"], float) for group in optimizer.param_groups)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
-from torch.nn.modules import module as torch_module
+
+from snrl.critics import hooks
 
 
 class Watch:
@@ -26,36 +27,23 @@ class Watch:
 
 def is_hooked(root: nn.Module) -> bool:
     """Tell whether somebody has hooked a module, one inside it, or a parameter of these."""
-    return (
-        bool(torch_module._has_any_global_hook())  # type: ignore[no-untyped-call]
-        or any(_has_hooks(module) for module in root.modules())
-        or any(_is_watched(param) for param in root.parameters())
-    )
+    return hooks.is_hooked(root.modules()) or any(map(_is_watched, root.parameters()))
 
 
 def _look(roots: Sequence[nn.Module]) -> Iterator[Any]:
-    yield torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    yield hooks.all_are_hooked()
     waiting: list[Any] = [*roots]
     while waiting:
         module = waiting.pop()
         yield id(module)
         if module is None:
             continue
-        yield _has_hooks(module)
+        yield hooks.has_hooks(module)
         for param in module._parameters.values():
             yield id(param)
             if param is not None:
                 yield param.data_ptr(), param.requires_grad, param.dtype, _is_watched(param)
         waiting += module._modules.values()
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def _is_watched(param: Any) -> bool:

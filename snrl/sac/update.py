@@ -8,13 +8,11 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from stable_baselines3.sac.policies import Actor
 from torch import Tensor, nn
 
-from snrl.fast import eligible
+from snrl.fast import eligible, update
 from snrl.fast.batches import Batches, draw
-from snrl.fast.critics import Critics
 from snrl.fast.losses import EPSILON, SquashedGaussian, least, temporal_differences
 from snrl.fast.networks import Joint, Networks
 from snrl.fast.steps import step
-from snrl.fast.watch import Watch
 
 
 class Losses(NamedTuple):
@@ -33,7 +31,7 @@ class Losses(NamedTuple):
     ent_coef_loss: float | None
 
 
-class Update:
+class Update(update.Update):
     """SAC's gradient step for networks of linear layers and rectifiers.
 
     The arithmetic is that of SB3's ``SAC.train`` with the gradients of its three losses written
@@ -48,22 +46,22 @@ class Update:
             model: A model for which :meth:`why_not` has nothing to say.
             batch_size: Transitions in a batch.
         """
-        self._batch_size = batch_size
-        self._model = model
-        self._parts = (model.actor, model.critic, model.critic_target)
-        self._watch = Watch(self._parts)
-        self._actor_watch = Watch([model.actor])
+        super().__init__(model, batch_size)
         actor: Any = model.actor
         network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
         # Twice: the second is for the next observations, and not trained.
         self._actor = Networks([[network], [network]], batch_size)
-        self._critics = Critics(model, batch_size)
         action_dim, dtype = actor.mu.out_features, self._critics.dtype
         self._network = network
         self._players: dict[int, tuple[Networks, SquashedGaussian]] = {}
         self._policy = SquashedGaussian(batch_size, action_dim, dtype)
         self._next_policy = SquashedGaussian(batch_size, action_dim, dtype)
         self._actions = torch.empty(batch_size, action_dim, dtype=dtype)
+
+    @staticmethod
+    def parts(model: SAC) -> tuple[nn.Module, ...]:
+        """List the modules of a model that the steps read or change."""
+        return model.actor, model.critic, model.critic_target
 
     @classmethod
     def why_not(cls, model: SAC) -> str | None:
@@ -84,37 +82,18 @@ class Update:
             return "the actor's distribution is not SB3's squashed Gaussian"
         return None
 
-    def is_for(self, model: SAC, batch_size: int) -> bool:
-        """Tell whether it is still the update of a model's networks, and for such batches."""
-        parts = (model.actor, model.critic, model.critic_target)
-        return (
-            batch_size == self._batch_size
-            and all(part is own for part, own in zip(parts, self._parts, strict=True))
-            and self._watch.is_unchanged()
-            and self._critics.heads.is_current()
-        )
-
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
-        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
-
-        Args:
-            obs: Shape ``(n, obs_dim)``.
-            deterministic: Whether the action is the distribution's mode; if not, noise is drawn
-                from torch's global generator.
-        """
-        if not self._actor_watch.is_unchanged():
-            return None
+    @torch.no_grad()
+    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         n, action_dim, dtype = len(obs), self._actions.shape[1], self._critics.dtype
         if n not in self._players:
             networks = Networks([[self._network]], n)
             self._players[n] = networks, SquashedGaussian(n, action_dim, dtype)
         networks, policy = self._players[n]
-        with torch.no_grad():
-            parameters = networks.forward(obs.to(dtype).contiguous())[0]
-            if deterministic:
-                return parameters[:, :action_dim].tanh()
-            actions = torch.empty(n, action_dim, dtype=dtype)
-            policy.act(parameters, actions)
+        parameters = networks.forward(obs)[0]
+        if deterministic:
+            return parameters[:, :action_dim].tanh()
+        actions = torch.empty(n, action_dim, dtype=dtype)
+        policy.act(parameters, actions)
         return actions
 
     @torch.no_grad()

@@ -7,13 +7,11 @@ from stable_baselines3 import TD3
 from stable_baselines3.td3.policies import Actor
 from torch import Tensor, nn
 
-from snrl.fast import eligible
+from snrl.fast import eligible, update
 from snrl.fast.batches import Batches, draw
-from snrl.fast.critics import Critics
 from snrl.fast.losses import temporal_differences
 from snrl.fast.networks import Networks
 from snrl.fast.steps import Average, step
-from snrl.fast.watch import Watch
 
 
 class Losses(NamedTuple):
@@ -28,7 +26,7 @@ class Losses(NamedTuple):
     critic_loss: float
 
 
-class Update:
+class Update(update.Update):
     """TD3's gradient step for networks of linear layers and rectifiers.
 
     The arithmetic is that of SB3's ``TD3.train`` with the gradients of its two losses written out.
@@ -44,12 +42,7 @@ class Update:
             model: A model for which :meth:`why_not` has nothing to say.
             batch_size: Transitions in a batch.
         """
-        self._batch_size = batch_size
-        self._model = model
-        self._parts = _parts(model)
-        self._watch = Watch(self._parts)
-        self._actor_watch = Watch([model.actor])
-        self._critics = Critics(model, batch_size)
+        super().__init__(model, batch_size)
         columns = self._critics.obs_dim
         first: Any = model.critic.q_networks[0]
         self._first = Networks([[[*first]]], batch_size, from_column=columns)
@@ -61,6 +54,11 @@ class Update:
         params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
         self._average = Average(params, targets)
 
+    @staticmethod
+    def parts(model: TD3) -> tuple[nn.Module, ...]:
+        """List the modules of a model that the steps read or change."""
+        return model.actor, model.actor_target, model.critic, model.critic_target
+
     @classmethod
     def why_not(cls, model: TD3) -> str | None:
         """Tell what keeps a model from the fast way; None if nothing does."""
@@ -70,29 +68,11 @@ class Update:
             actors.append((actor, [nn.Sequential(*_linear_part(actor))] if known else []))
         return eligible.why_not(model, actors)
 
-    def is_for(self, model: TD3, batch_size: int) -> bool:
-        """Tell whether it is still the update of a model's networks, and for such batches."""
-        return (
-            batch_size == self._batch_size
-            and all(part is own for part, own in zip(_parts(model), self._parts, strict=True))
-            and self._watch.is_unchanged()
-            and self._critics.heads.is_current()
-        )
-
     @torch.no_grad()
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:  # noqa: ARG002
-        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
-
-        Args:
-            obs: Shape ``(n, obs_dim)``.
-            deterministic: Makes no difference: the actor has no noise of its own.
-        """
-        if not self._actor_watch.is_unchanged():
-            return None
+    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:  # noqa: ARG002
         if len(obs) not in self._players:
             self._players[len(obs)] = Networks([[self._network]], len(obs))
-        rows = obs.to(self._critics.dtype).contiguous()
-        return self._players[len(obs)].forward(rows)[0].tanh()
+        return self._players[len(obs)].forward(obs)[0].tanh()
 
     @torch.no_grad()
     def __call__(self, gradient_steps: int) -> list[Losses]:
@@ -141,10 +121,6 @@ class Update:
         step(self._model.actor.optimizer)
         self._average.move(self._model.tau)
         return -value.item()
-
-
-def _parts(model: TD3) -> tuple[nn.Module, ...]:
-    return model.actor, model.actor_target, model.critic, model.critic_target
 
 
 def _linear_part(actor: Any) -> list[nn.Module]:
