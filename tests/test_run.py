@@ -21,6 +21,7 @@ from snrl.run import main
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, options
 from snrl.runs.modes import MODES
 from snrl.spectral.native.build import cache_folder
+from snrl.values.saved_run import read_run
 
 TINY = [
     *("--learning-starts", "230", "--batch-size", "16", "--buffer-size", "1000"),
@@ -104,7 +105,9 @@ def test_a_run_of_the_other_algorithms(
     assert (status["evaluation"]["sigma_target"] is None) == (algo == "crossq")
     assert b"values/bias_mean" in tracked(cwd / "run")
 
-    # The best model plays as well as it was said to; the configuration gives the same run again.
+    assert read_run(Path("run")).title == f"{algo.upper()} on {task} after 260 steps"
+
+    # There is a best model; the configuration gives the same run again.
     best = load_algorithm(algo).load("run/best_model.zip", device="cpu")
     assert best.num_timesteps in (200, 260)
     again = [algo, "--config", "run/config.yaml", "--no-wandb", "--values", "off", "--out", "again"]
