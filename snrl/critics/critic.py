@@ -8,7 +8,7 @@ import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor, nn
 
-from snrl.critics import chained
+from snrl.critics import access, chained
 from snrl.critics.certificate import head_inputs
 from snrl.critics.stacked import can_stack, stacked_forward
 from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma, native
@@ -119,21 +119,21 @@ def _snapshot(weight: Tensor) -> int | Tensor:
 
 
 @torch.no_grad()
-def sigma_max(critic: ContinuousCritic) -> float:
+def sigma_max(critic: nn.Module) -> float:
     """Compute the largest singular value that a critic's layers apply, by SVD in float64.
 
     Args:
-        critic: Any SB3 critic. Not modified.
+        critic: Any critic of :mod:`snrl.critics.access`, a QNetwork too. Not modified.
 
     Returns:
         The largest over the effective weights of all normalised layers, or, in a critic that has
-        none, over the last hidden layers (the output layer where there is no other); NaN if a
-        weight is not finite.
+        none, over the last hidden layers (the output layer where there is no other), without the
+        scale that a norm between the layers gives them; NaN if a weight is not finite.
     """
     normalized = [layer for layer in critic.modules() if isinstance(layer, SpectralLayer)]
     if normalized:
         weights = [layer.effective_weight().flatten(1) for layer in normalized]
     else:
-        heads = [normalizable_layers(network) for network in critic.q_networks]
+        heads = [normalizable_layers(network) for network in access.heads(critic)]
         weights = [head[max(len(head) - 2, 0)].weight for head in heads]  # type: ignore[misc]
     return torch.stack([exact_sigma(weight) for weight in weights]).max().item()
