@@ -22,7 +22,7 @@ def online_critic(model: BaseAlgorithm) -> nn.Module:
     Raises:
         ValueError: If the model has neither.
     """
-    critic = _critic(model.policy, "")
+    critic = critic_of(model.policy)
     if critic is None:
         raise ValueError(
             f"{type(model).__name__} has no critic of state and action; SAC, TD3, DDPG, TQC, "
@@ -37,7 +37,7 @@ def target_critic(model: BaseAlgorithm) -> nn.Module | None:
     Args:
         model: As in :func:`online_critic`.
     """
-    return _critic(model.policy, "_target")
+    return critic_of(model.policy, "_target")
 
 
 def heads(critic: Any) -> list[nn.Sequential]:
@@ -60,6 +60,12 @@ def reads_action(critic: nn.Module) -> bool:
     return not hasattr(critic, "q_net")
 
 
-def _critic(policy: Any, suffix: str) -> nn.Module | None:
+def critic_of(policy: Any, suffix: str = "") -> nn.Module | None:
+    """Give the critic that a policy has; None if it has none.
+
+    Args:
+        policy: Of any algorithm.
+        suffix: ``"_target"`` for the target critic.
+    """
     found = (getattr(policy, name + suffix, None) for name in ("critic", "q_net"))
     return next((critic for critic in found if isinstance(critic, nn.Module)), None)

@@ -156,8 +156,9 @@ class Evaluator(BaseCallback):
 
     def _log_certificate(self) -> None:
         """Log how far off sigma can be, and how steep the values can be: see the README."""
-        if isinstance(self.model.policy, SpectralPolicy):
-            self.logger.record("sn/sigma_error", self.model.policy.spectral.certify().error)
+        policy = self.model.policy
+        if isinstance(policy, SpectralPolicy) and policy.spectral is not None:
+            self.logger.record("sn/sigma_error", policy.spectral.certify().error)
         bounds = critic_lipschitz(online_critic(self.model))
         if "state_action" in bounds:
             self.logger.record("sn/lipschitz_bound", bounds["state_action"])

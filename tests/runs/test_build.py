@@ -136,7 +136,9 @@ def test_every_option_of_sn_reaches_the_policy() -> None:
         block_size=1,
     )
     assert isinstance(model.policy, SpectralPolicy)
-    assert model.policy.sn_kwargs == {
+    assert model.policy.own_kwargs == {
+        "critic": "sn",
+        "critic_options": None,
         "sn_layers": (-1,),
         "sn_coef": (3.0, 1.0, 1000),
         "sn_mode": "bidirectional",
