@@ -12,7 +12,10 @@ from torch.nn.functional import mse_loss
 
 from snrl.critics.stabilizers import resolve_critic
 from snrl.critics.stabilizers.redq import HeadSubset
+from snrl.spectral import native
 from snrl.values.probe import Probe
+
+from ...fast.pairs import assert_equal, in_float64, is_fast, make_pair, train
 
 Make = Callable[..., Any]
 N = 5
@@ -149,6 +152,20 @@ def test_td3s_actor_climbs_the_mean_of_all_heads(make: Make) -> None:
     # The others who ask for the first head get it.
     obs, actions = inputs()
     torch.testing.assert_close(model.critic.q1_forward(obs, actions), model.critic(obs, actions)[0])
+
+
+@pytest.mark.skipif(not native.has_products(), reason="no compiler, or no BLAS")
+@pytest.mark.parametrize(
+    ("algo", "options"), [("sac", {}), ("td3", {"policy_delay": 1}), ("td3", {"policy_delay": 2})]
+)
+@pytest.mark.parametrize("critic", ["redq", "sn+redq+weight_decay"])
+def test_the_fast_update_is_the_stock_one(algo: str, critic: str, options: Any) -> None:
+    kwargs = {"critic": critic, "n_critics": 5, "n_power_iterations": 30}
+    pair = make_pair(algo, "SNMlpPolicy", policy_kwargs=kwargs, **options)
+    with in_float64(*pair):
+        train(pair, 4, 3)
+    assert is_fast(pair[0])
+    assert_equal(*pair, rtol=1e-9)
 
 
 def test_every_head_learns(make: Make) -> None:

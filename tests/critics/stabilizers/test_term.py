@@ -143,7 +143,7 @@ def test_training_is_the_same_with_the_values_measured(make: Make, critic: str) 
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
-@pytest.mark.parametrize("critic", [*THROUGH_BATCH, "redq"])
+@pytest.mark.parametrize("critic", THROUGH_BATCH)
 @pytest.mark.skipif(not eligible.native.has_products(), reason="no compiler, or no BLAS")
 def test_the_fast_algorithms_say_that_they_update_as_sb3(
     algo: str, critic: str, caplog: pytest.LogCaptureFixture
