@@ -176,3 +176,14 @@ def test_ensembles_of_1_to_10(algo: str, n_critics: int, critic: str, kind: str)
     assert not any(map(torch.equal, before, after))
     assert all(bool(x.isfinite().all()) for x in after)
     model.predict(model.observation_space.sample())
+
+
+def test_terms_come_before_what_scales_gradients_and_that_before_decay(make: Make) -> None:
+    model = make("sac", policy_kwargs=kwargs_of(ALL))
+    told: list[str] = []
+    followers = {**model.policy.followers, "sn": model.policy.spectral}
+    for name, follower in followers.items():
+        step = follower.before_step
+        follower.before_step = lambda *args, name=name, step=step: told.append(name) or step(*args)
+    model.critic.optimizer.step()
+    assert told == ["l2_penalty", "feature_penalty", "gradient_penalty", "sn", "weight_decay"]
