@@ -12,6 +12,7 @@ from torch.nn.functional import mse_loss
 
 from snrl.critics.stabilizers import resolve_critic
 from snrl.critics.stabilizers.redq import HeadSubset
+from snrl.critics.stacked import stacked_forward
 from snrl.spectral import native
 from snrl.values.probe import Probe
 
@@ -174,6 +175,25 @@ def test_every_head_learns(make: Make) -> None:
     model.train(1, 16)
     for head, old in zip(model.critic.q_networks, before, strict=True):
         assert not any(map(torch.equal, head.parameters(), old))
+
+
+@pytest.mark.parametrize("chosen", [(0, 1), (1, 4), (0, 2, 3)])
+def test_heads_that_are_drawn_are_stacked_where_that_is_done(
+    make: Make, chosen: tuple[int, ...]
+) -> None:
+    """On the CPU it is not; the values, and gradients of any order, are the same."""
+    model = make("sac", policy_kwargs=REDQ)
+    heads = [model.critic.q_networks[i] for i in chosen]
+    x = torch.randn(6, 4, requires_grad=True)
+    one_by_one = torch.stack([head(x) for head in heads])
+    stacked = stacked_forward(heads, x)
+    torch.testing.assert_close(stacked, one_by_one)
+    weight = heads[-1][2].weight
+    found = []
+    for values in (stacked, one_by_one):
+        (slope,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), weight)[0])
+    torch.testing.assert_close(*found)
 
 
 def test_a_hard_copy_of_the_critic_to_the_target_works(make: Make) -> None:

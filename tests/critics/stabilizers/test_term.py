@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import cloudpickle
 import pytest
 import torch
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor
 
 from snrl import ValueStabilityCallback
 from snrl.fast import eligible
+from snrl.spectral import fold_spectral_norm
 from snrl.spectral.steps import live
 
 from ...fast.pairs import FAST, STOCK, assert_equal, is_fast, make_one, train
@@ -109,6 +112,23 @@ def test_copies_pickles_and_other_optimisers_are_followed(make: Make, critic: st
     assert expected.abs().max() > 1e-6
     assert all(torch.equal(moved(policy), expected) for policy in copies)
     assert not moved(plain.policy).any()
+
+
+def test_what_is_folded_keeps_the_others_and_can_be_trained(make: Make) -> None:
+    model = make("sac", learn=25, policy_kwargs=kwargs_of(ALL))
+    model.policy.set_training_mode(False)
+    obs, actions = torch.randn(4, 3), torch.rand(4, 1)
+    expected = model.critic(obs, actions)
+    folded = fold_spectral_norm(model)
+    assert {*folded.policy.own_kwargs["critic"].split("+")} == {*ALL.split("+")} - {"sn"}
+    torch.testing.assert_close(folded.critic(obs, actions), expected)
+    assert set(folded.policy.followers) == set(LOSS)
+    go_on(folded)
+    assert not torch.equal(folded.critic(obs, actions)[0], expected[0])
+    critic = pickle.loads(pickle.dumps(fold_spectral_norm(model.critic)))
+    assert type(critic) is ContinuousCritic
+    torch.testing.assert_close(critic(obs, actions), expected)
+    assert len(critic.train()(obs, actions.requires_grad_())) == len(expected)
 
 
 def test_a_follower_goes_with_its_policy(make: Make) -> None:
