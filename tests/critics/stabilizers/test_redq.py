@@ -161,7 +161,7 @@ def test_td3s_actor_climbs_the_mean_of_all_heads(make: Make) -> None:
 )
 @pytest.mark.parametrize("critic", ["redq", "sn+redq+weight_decay"])
 def test_the_fast_update_is_the_stock_one(algo: str, critic: str, options: Any) -> None:
-    kwargs = {"critic": critic, "n_critics": 5, "n_power_iterations": 30}
+    kwargs = {"critic": critic, "n_critics": 10, "n_power_iterations": 30}
     pair = make_pair(algo, "SNMlpPolicy", policy_kwargs=kwargs, **options)
     with in_float64(*pair):
         train(pair, 4, 3)
