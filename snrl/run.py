@@ -178,7 +178,7 @@ def _add_files(group: "argparse._ArgumentGroup") -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/<algo>[-sn]/<env>/seed<seed>, numbered if taken)",
+        help="run folder (default: runs/<algo>[-<critic>]/<env>/seed<seed>, numbered if taken)",
     )
     group.add_argument(
         "--no-progress", dest="progress", action="store_false", help="no progress on stderr"

@@ -14,6 +14,7 @@ import yaml
 
 from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import Option, options
+from snrl.runs.stabilizers import PLAIN
 
 # What a file shipped per algorithm cannot decide: it is for every task, seed and machine.
 _NOT_SHIPPED = frozenset({"env", "seed", "device", "sn"})
@@ -38,6 +39,8 @@ class RunConfig:
         device: Torch device, or ``"auto"``.
         fast: Whether the algorithm is ``snrl``'s, where ``snrl`` and SB3 have it.
         utd: Gradient steps per environment step that ``gradient_steps`` was set by, if it was.
+        critic: What the critic is composed of besides; ``"plain"`` for nothing.
+        critic_options: Options of these stabilisers, if there are any.
         sn_options: ``policy_kwargs`` of the normalised policies; empty without ``sn``.
         algorithm: Arguments of the SB3 algorithm.
         noise: ``noise_type`` and ``noise_std``; empty where actions are discrete.
@@ -57,10 +60,18 @@ class RunConfig:
     device: str
     fast: bool
     utd: int | None
+    critic: str
+    critic_options: Mapping[str, Mapping[str, Any]] | None
     sn_options: Mapping[str, Any]
     algorithm: Mapping[str, Any]
     noise: Mapping[str, Any]
     policy: Mapping[str, Any]
+
+    @property
+    def composition(self) -> str:
+        """Everything that the critic is composed of, as the policies name it."""
+        names = (["sn"] if self.sn else []) + ([] if self.critic == PLAIN else [self.critic])
+        return "+".join(names) or PLAIN
 
     def as_dict(self) -> dict[str, Any]:
         """Return the flat mapping that ``config.yaml`` holds and ``--config`` reads."""
@@ -68,6 +79,8 @@ class RunConfig:
         return {
             "algo": self.algo,
             **run,
+            "critic": self.critic,
+            "critic_options": self.critic_options,
             "sn": self.sn,
             **self.sn_options,
             **self.algorithm,
@@ -107,6 +120,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
 
     defaults = {name: option.default for name, option in table.items()}
     values = defaults | from_shipped | from_file | from_flags
+    _take_sn_from_critic(values, from_flags, from_file)
     if not values["sn"]:
         _refuse_sn_options(algo, from_flags, from_file, config_file)
     if values["eval_freq"] is None:
@@ -130,6 +144,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
         algo=algo,
         sn=sn,
         **{"fast": False} | group("run"),
+        **group("critic"),
         sn_options=sn_options if sn else {},
         algorithm=group("algorithm"),
         noise=group("noise"),
@@ -195,6 +210,19 @@ def _read(source: str, raw: Any, allowed: Mapping[str, Option]) -> dict[str, Any
 
 def _is_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _take_sn_from_critic(
+    values: dict[str, Any], from_flags: Mapping[str, Any], from_file: Mapping[str, Any]
+) -> None:
+    """Let ``critic: sn+layer_norm`` mean what ``sn: true`` and ``critic: layer_norm`` do."""
+    names = values["critic"].split("+")
+    if "sn" not in names:
+        return
+    if from_flags.get("sn", from_file.get("sn")) is False:
+        raise ConfigError(f"critic {values['critic']} names sn, but sn is false")
+    names.remove("sn")
+    values["sn"], values["critic"] = True, "+".join(names) or PLAIN
 
 
 def _refuse_sn_options(

@@ -12,6 +12,7 @@ import yaml
 
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
+from snrl.runs.stabilizers import PLAIN
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def create(out: Path | None, config: RunConfig, status: Mapping[str, Any]) -> Ru
     """Create a run folder with its configuration and first status.
 
     Args:
-        out: The folder; None for ``runs/<algo>[-sn]/<env>/seed<seed>``, with a number appended
-            where that is taken.
+        out: The folder; None for ``runs/<algo>[-<critic>]/<env>/seed<seed>``, with a number
+            appended where that is taken.
         config: Goes to ``config.yaml``.
         status: Goes to ``status.json``.
 
@@ -129,7 +130,8 @@ def create(out: Path | None, config: RunConfig, status: Mapping[str, Any]) -> Ru
 
 def _default_path(config: RunConfig) -> Path:
     task = config.env.split(":")[-1].replace("/", "_")
-    return Path("runs", config.algo + ("-sn" if config.sn else ""), task, f"seed{config.seed}")
+    kind = config.algo if config.composition == PLAIN else f"{config.algo}-{config.composition}"
+    return Path("runs", kind, task, f"seed{config.seed}")
 
 
 def _make_unique(path: Path) -> Path:

@@ -19,6 +19,7 @@ from snrl.runs.evaluation import Evaluation, Evaluator
 from snrl.runs.folder import RunFolder, written_aside
 from snrl.runs.interrupt import stop_on_signals
 from snrl.runs.progress import Progress
+from snrl.runs.stabilizers import PLAIN
 from snrl.runs.tracking import Tracking, WandbWriter, warn
 from snrl.values import ValueStabilityCallback
 from snrl.values.divergence import Divergence
@@ -145,7 +146,8 @@ def train(
 
 
 def _title(config: RunConfig) -> str:
-    return config.algo + (" --sn" if config.sn else "")
+    critic = "" if config.critic == PLAIN else f" --critic {config.critic}"
+    return config.algo + (" --sn" if config.sn else "") + critic
 
 
 def _values(config: RunConfig) -> ValueStabilityCallback | None:

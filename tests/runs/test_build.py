@@ -105,7 +105,7 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("algo", ["tqc", "crossq", "dqn"])
 def test_sn_is_refused_where_there_is_none(algo: str) -> None:
-    with pytest.raises(ConfigError, match=f"^--sn: there is no normalised critic for {algo}$"):
+    with pytest.raises(ConfigError, match=f"^there is no critic sn for {algo}$"):
         build(algo, sn=True)
 
 
