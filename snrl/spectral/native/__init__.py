@@ -57,11 +57,22 @@ _SIGNATURES = {
 }
 
 
+class Norm(ctypes.Structure):
+    """A ``Norm`` of ``kernel.c``."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("gamma", "beta", "z", "rates", "ggamma", "gbeta")),
+        ("centred", ctypes.c_int64),
+        ("eps", _double),
+    )
+
+
 class Layer(ctypes.Structure):
     """A ``Layer`` of ``kernel.c``."""
 
     _fields_ = (
-        *((name, _pointer) for name in ("w", "b", "y", "gy", "gw", "gb", "u", "v")),
+        *((name, _pointer) for name in ("w", "b", "y", "gy", "ga", "gw", "gb", "u", "v")),
+        ("norm", ctypes.POINTER(Norm)),
         *((name, ctypes.c_int64) for name in ("m", "n", "relu")),
         *((name, _double) for name in ("scale", "slope")),
     )

@@ -81,13 +81,24 @@ void use_products(Product32 *single, Product64 *twice, OwnThreads *set) {
     sgemm = single, dgemm = twice, own_threads = set;
 }
 
-/* y = max(0, scale · x wᵀ + b), without the rectifier where relu is 0: w is (m, n), y (batch, m).
- * b may be NULL. gy, gw and gb take gradients; gb may be NULL. slope is the derivative of the scale
- * with respect to uᵀ w v. */
+/* Of the rows a of a matrix: z = (a - mean) · rate with rate = 1 / sqrt(mean of (a - mean)² + eps),
+ * which are kept, and then gamma z + beta; without the mean where it is not centred. gamma and beta
+ * may be NULL; ggamma and gbeta, which take their gradients, with them. */
+typedef struct {
+    const void *gamma, *beta;
+    void *z, *rates, *ggamma, *gbeta;
+    int64_t centred;
+    double eps;
+} Norm;
+
+/* y = max(0, norm(a)) with a = scale · x wᵀ + b, without the rectifier where relu is 0: w is (m, n),
+ * y (batch, m). b and norm may be NULL. gy, ga, gw and gb take gradients; without a norm ga is gy,
+ * and gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
 typedef struct {
     const void *w, *b;
-    void *y, *gy, *gw, *gb;
+    void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
+    const Norm *norm;
     int64_t m, n, relu;
     double scale, slope;
 } Layer;
@@ -118,6 +129,7 @@ typedef struct {
 #define TANH tanhf
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
 #undef REAL
@@ -140,6 +152,7 @@ typedef struct {
 #define TANH tanh
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
 
@@ -229,7 +242,8 @@ void forward(const Network *networks, long count, long batch, int is_double, int
     }
 }
 
-/* Reads the gradient of what each network gave in the gy of its last layer, and overwrites all gy. */
+/* Reads the gradient of what each network gave in the gy of its last layer, and overwrites all gy and
+ * ga. */
 void backward(const Network *networks, long count, long batch, int is_double, int threads,
               int to_weights, int to_input) {
     const long pieces = PIECES(count, threads), depth = networks->depth;
