@@ -36,6 +36,7 @@ from .pairs import (
     distance,
     fill,
     in_float64,
+    insert_norms,
     is_fast,
     make_one,
     make_pair,
@@ -163,6 +164,40 @@ def test_what_holds_of_two_hundred_updates_with_the_default_tracking(
         train(models, 10, 19, first=1)
     assert is_fast(pair[0])
     assert distance(*pair)[0] <= 30 * distance(other, pair[1])[0]
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "LayerNorm": nn.LayerNorm,
+    "LayerNorm without parameters": lambda m: nn.LayerNorm(m, elementwise_affine=False),
+    "RMSNorm": nn.RMSNorm,
+}
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("norm", NORMS)
+def test_critics_with_norms(algo: str, policy: str, norm: str) -> None:
+    """Alone and upon normalised layers, after 1, 10 and 200 updates in float64."""
+    pair = make_pair(algo, policy, policy_kwargs=CONVERGED if policy == "SNMlpPolicy" else {})
+    for model in pair:
+        insert_norms(model, NORMS[norm])
+    with in_float64(*pair):
+        for calls, first in ((1, 0), (9, 1), (10, 10)):
+            train(pair, calls, 19 if first == 10 else 1, first=first)
+            assert_equal(*pair, rtol=1e-10)
+    assert is_fast(pair[0])
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("norm", ["LayerNorm", "RMSNorm"])
+def test_critics_with_norms_in_float32(algo: str, policy: str, norm: str) -> None:
+    pair = make_pair(algo, policy, policy_kwargs={"n_critics": 3, **CALM})
+    for model in pair:
+        insert_norms(model, NORMS[norm])
+    train(pair, 10)
+    assert is_fast(pair[0])
+    assert_equal(*pair, rtol=FLOAT32)
 
 
 @pytest.mark.parametrize("algo", ALGOS)
