@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ def why_not(network: nn.Module) -> str | None:
         network = nn.Sequential(network)
     if type(network) is not nn.Sequential:
         return f"a {type(network).__name__} in place of a chain of layers"
-    before = None
+    before: Any = None
+    module: Any
     for module in network:
         if not all(native.takes(x) and x.requires_grad for x in module.parameters(False)):
             return "a weight that is not on the CPU, contiguous, float32 or float64, and trained"
@@ -191,7 +192,7 @@ class Networks:
             row.m, row.n = layer.weight.shape
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
-                row.u, row.v = _vectors(layer)
+                row.u, row.v = layer.slot.normalizer.addresses(layer)
                 self._scaled[group].append((row, layer))
             if isinstance(layer, Joint) and layer not in self._joints:
                 self._joints.append(layer)
@@ -224,20 +225,23 @@ class Networks:
 
     def _gradients(self, module: "nn.Linear | Joint | _Norm") -> tuple[int | None, int | None]:
         """Take memory for gradients of a weight and a bias, where there are some."""
-        own = [module.weight, _bias(module)]
-        grads = [None if x is None else self._kept_memory(*x.shape) for x in own]
-        parts = module.layers if isinstance(module, Joint) else [module]
-        for of_parts, grad in zip(
-            ([x.weight for x in parts], [_bias(x) for x in parts]), grads, strict=True
-        ):
-            if grad is not None:
-                self._parameters += of_parts
-                self._grads += grad.split([len(x) for x in of_parts])
-        return _address(grads[0]), _address(grads[1])
+        parts: Any = module.layers if isinstance(module, Joint) else [module]
+        weights, biases = [x.weight for x in parts], [_bias(x) for x in parts]
+        return self._gradient(module.weight, weights), self._gradient(_bias(module), biases)
+
+    def _gradient(self, of: Tensor | None, parts: Sequence[Any]) -> int | None:
+        """Take memory for the gradient of parameters that stand behind each other in a tensor."""
+        if of is None:
+            return None
+        memory = self._kept_memory(*of.shape)
+        self._parameters += parts
+        self._grads += torch.split(memory, [len(x) for x in parts])
+        return memory.data_ptr()
 
     def _where(self) -> list[float]:
-        scaled = [x for scaled in self._scaled for _, layer in scaled for x in _vectors(layer)]
-        return scaled + [_eps(norm, self._like.dtype) for norm in self._norms]
+        layers = [layer for scaled in self._scaled for _, layer in scaled]
+        vectors = [x for layer in layers for x in layer.slot.normalizer.addresses(layer)]
+        return vectors + [_eps(norm, self._like.dtype) for norm in self._norms]
 
 
 _Norm = nn.LayerNorm | nn.RMSNorm
@@ -269,11 +273,6 @@ def _bias(module: nn.Linear | Joint | _Norm) -> Tensor | None:
 
 def _eps(norm: _Norm, dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps if norm.eps is None else norm.eps
-
-
-def _vectors(layer: SpectralLinear) -> tuple[int, int]:
-    u, v = layer.slot.normalizer.vectors(layer)
-    return u.data_ptr(), v.data_ptr()
 
 
 def _address(tensor: Tensor | None) -> int | None:

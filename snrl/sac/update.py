@@ -165,7 +165,9 @@ class Update(update.Update):
         # -mean(log_ent_coef · (log π + target_entropy))
         slope = -(mean_log_prob + model.target_entropy)
         loss = log_ent_coef.item() * slope
-        log_ent_coef.grad = torch.full_like(log_ent_coef, slope)
+        if log_ent_coef.grad is None:
+            log_ent_coef.grad = torch.empty_like(log_ent_coef)
+        log_ent_coef.grad.fill_(slope)
         step(model.ent_coef_optimizer)
         return ent_coef, loss
 

@@ -60,7 +60,9 @@ def insert_norms(model: Any, norm: Callable[[int], nn.Module]) -> None:
                 network.insert(i + 1, norm(network[i].out_features))
                 for param in network[i + 1].parameters():
                     nn.init.uniform_(param, 0.5, 1.5)
-    for target, network in zip(model.critic_target.q_networks, model.critic.q_networks, strict=True):
+    for target, network in zip(
+        model.critic_target.q_networks, model.critic.q_networks, strict=True
+    ):
         for i, module in enumerate(network):
             if isinstance(module, nn.LayerNorm | nn.RMSNorm):
                 target.insert(i, copy.deepcopy(module))

@@ -432,7 +432,9 @@ def kept() -> tuple[nn.Sequential, SpectralNormalizer, Callable[[], bool]]:
 
 def test_steps_and_loads_in_place_are_followed(kept: Any) -> None:
     network, _, is_current = kept
-    network.load_state_dict(normed([[chain_of((5, 7, 7, 1))]], "LayerNorm", (2,))[0][0].state_dict())
+    network.load_state_dict(
+        normed([[chain_of((5, 7, 7, 1))]], "LayerNorm", (2,))[0][0].state_dict()
+    )
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     assert is_current()
 

@@ -52,7 +52,10 @@ _SIGNATURES = {
     "least": (_double, (_int, _pointer, _long, _double, _pointer, _long)),
     "adam": (None, (_pointer, _long, _pointer, _int, _int)),
     "average": (None, (_pointer, _long, _double, _int, _int)),
-    "gather": (None, (_pointer, _int, _pointer, _long, _long, _pointer, _long, _int)),
+    "gather": (
+        None,
+        (_pointer, _long, _long, *(3 * (_pointer,)), _double, *(3 * (_pointer,)), _long, _int),
+    ),
     "use_products": (None, (_pointer, _pointer, _pointer)),
 }
 

@@ -345,12 +345,28 @@ void average(const int64_t *table, long count, double tau, int is_double, int th
     }
 }
 
-void gather(const void *from, int from_double, const int64_t *rows, long count, long width,
-            void *out, long stride, int is_double) {
-    if (is_double)
-        gather_float64(from, from_double, rows, count, width, out, stride);
-    else
-        gather_float32(from, from_double, rows, count, width, out, stride);
+/* Transitions of a replay buffer, by their rows. table: for each array of observations or actions its
+ * address, whether it is of doubles, its width, and where its columns begin in a matrix whose rows are
+ * stride wide. rewards, dones and timeouts are of floats; a discount is gamma · (1 - done), where a
+ * timeout is not done, computed in floats. */
+void gather(const int64_t *table, long count, long stride, const float *rewards, const float *dones,
+            const float *timeouts, double gamma, void *out_rewards, void *out_discounts,
+            const int64_t *rows, long n, int is_double) {
+    for (long k = 0; k < count; k++) {
+        const int64_t *row = table + 4 * k;
+        if (is_double)
+            gather_float64((void *)row[0], row[1], rows, n, row[2], (double *)row[3], stride);
+        else
+            gather_float32((void *)row[0], row[1], rows, n, row[2], (float *)row[3], stride);
+    }
+    for (long i = 0; i < n; i++) {
+        const float done = dones[rows[i]] * (1 - timeouts[rows[i]]);
+        const float reward = rewards[rows[i]], discount = (1 - done) * (float)gamma;
+        if (is_double)
+            ((double *)out_rewards)[i] = reward, ((double *)out_discounts)[i] = discount;
+        else
+            ((float *)out_rewards)[i] = reward, ((float *)out_discounts)[i] = discount;
+    }
 }
 
 /* A number that all bytes of a matrix decide: equal for equal ones, and else but for one case in
