@@ -32,7 +32,7 @@ class Losses(NamedTuple):
 
 
 class Update(update.Update):
-    """SAC's gradient step for networks of linear layers and rectifiers.
+    """SAC's gradient step for networks of linear layers, norms and rectifiers.
 
     The arithmetic is that of SB3's ``SAC.train`` with the gradients of its three losses written
     out. It departs in what is not computed: gradients of the critics' weights for the actor's
