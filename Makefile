@@ -12,7 +12,7 @@ run: install
 	$(BIN)/python -m snrl.run sac --sn $(RUN_ARGS)
 
 test: lint type
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

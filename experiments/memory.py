@@ -23,9 +23,10 @@ CONTESTANTS = {"SB3": ("stable_baselines3", "MlpPolicy"), "snrl": ("snrl", "MlpP
 
 def run(algorithm: str, home: str, policy: str, env: str, updates: int) -> dict[str, float]:
     """Train in this process."""
-    import snrl
     import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
+
+    import snrl
 
     class First(BaseCallback):
         seconds = float("nan")
@@ -66,9 +67,7 @@ def main() -> None:
         algorithm, home, policy, env, updates = args.child
         print(json.dumps(run(algorithm, home, policy, env, int(updates))))
         return
-    print(
-        "| algorithm | contestant | peak, MiB | of SB3's | first update, s | with nothing compiled, s |"
-    )
+    print("| algorithm | contestant | peak, MiB | of SB3's | first update, s | uncompiled, s |")
     print("|---|---|---|---|---|---|")
     for algorithm in ("SAC", "TD3"):
         base = None

@@ -1,7 +1,8 @@
 """Spectrally-normalised critics for Stable-Baselines3.
 
 ``import snrl`` registers ``SNMlpPolicy``, ``SNCnnPolicy`` and ``SNMultiInputPolicy`` with SB3's
-``SAC``, ``TD3`` and ``DDPG``. ``snrl.SAC`` and ``snrl.TD3`` are SB3's with a faster update.
+``SAC``, ``TD3`` and ``DDPG``. ``snrl.SAC``, ``snrl.TD3`` and ``snrl.DDPG`` are SB3's with a faster
+update.
 """
 
 import re
@@ -11,12 +12,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snrl.ddpg import DDPG
     from snrl.sac import SAC, SNSACPolicy
     from snrl.spectral import SpectralNormalizer, fold_spectral_norm, spectral_normalize
     from snrl.td3 import TD3, SNTD3Policy
     from snrl.values import ValueStabilityCallback
 
 __all__ = [
+    "DDPG",
     "SAC",
     "TD3",
     "SNSACPolicy",
@@ -28,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DDPG": "snrl.ddpg",
     "SAC": "snrl.sac",
     "TD3": "snrl.td3",
     "SNSACPolicy": "snrl.sac",

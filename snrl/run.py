@@ -1,4 +1,4 @@
-"""Train one model: ``python -m snrl.run {sac,td3} [--sn] [--env ID] …``."""
+"""Train one model: ``python -m snrl.run ALGORITHM [--sn] [--env ID] …``."""
 
 import argparse
 import difflib
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from snrl.algorithms import SOURCES
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, Option, options
@@ -98,10 +99,12 @@ def _run(arguments: list[str]) -> int:
 def _parse(arguments: list[str]) -> dict[str, Any]:
     parser = _Parser(
         prog="python -m snrl.run",
-        description="Train SB3's SAC or TD3, with or without spectrally-normalised critics.",
+        description="Train an off-policy algorithm of SB3, with or without spectrally-normalised "
+        "critics.",
         epilog="python -m snrl.run sac --help explains every option.",
     )
-    algorithms = parser.add_subparsers(dest="algo", required=True, metavar="{sac,td3}")
+    names = ",".join(ALGORITHMS)
+    algorithms = parser.add_subparsers(dest="algo", required=True, metavar=f"{{{names}}}")
     parsers = {algo: _add_algorithm(algorithms, algo) for algo in ALGORITHMS}
     if arguments and not arguments[0].startswith("-") and arguments[0] not in ALGORITHMS:
         raise ConfigError(f"unknown algorithm {arguments[0]} (choose from {', '.join(ALGORITHMS)})")
@@ -123,17 +126,21 @@ def _refuse(unknown: list[str], algo: str, parser: argparse.ArgumentParser) -> N
 def _add_algorithm(
     algorithms: "argparse._SubParsersAction[_Parser]", algo: str
 ) -> argparse.ArgumentParser:
+    source = SOURCES[algo]
     parser = algorithms.add_parser(
         algo,
         usage=f"python -m snrl.run {algo} [--sn] [options]",
-        help=f"train {algo.upper()}",
-        description=f"Train SB3's {algo.upper()}. A value is taken from the flags, else from "
-        f"--config, else from the task's entry in configs/{algo}.yaml, else from its default "
-        "entry, else from SB3's default, which is the one shown here.",
+        help=source.summary,
+        description=f"Train {source.name} of {source.title}: {source.summary}. A value is taken "
+        f"from the flags, else from --config, else from the task's entry in configs/{algo}.yaml, "
+        f"else from its default entry, else from {source.title}'s default, which is the one shown "
+        "here.",
     )
+    used = {option.group for option in options(algo).values()}
     groups = {
         key: parser.add_argument_group(title, text.format(algo=algo))
         for key, (title, text) in GROUPS.items()
+        if key in used
     }
     for option in options(algo).values():
         _add_option(groups[option.group], option)

@@ -15,9 +15,13 @@ import pytest
 import yaml
 from stable_baselines3 import SAC, TD3
 
+from snrl.algorithms import load_algorithm
+from snrl.critics.access import heads, online_critic, target_critic
 from snrl.run import main
+from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, options
 from snrl.runs.modes import MODES
 from snrl.spectral.native.build import cache_folder
+from snrl.values.saved_run import read_run
 
 TINY = [
     *("--learning-starts", "230", "--batch-size", "16", "--buffer-size", "1000"),
@@ -67,6 +71,62 @@ def test_a_run(
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["algo"] == algo
     assert config["net_arch"] == [16, 16]
+
+
+@pytest.mark.parametrize("algo", ["ddpg", "tqc", "crossq", "dqn"])
+def test_a_run_of_the_other_algorithms(
+    algo: str, cwd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--train-freq", "1", "--gradient-steps", "1"] if algo == "dqn" else []
+    arguments = [algo, *TINY, *more, "--total-timesteps", "260", "--eval-freq", "200"]
+    assert main([*arguments, "--no-progress", "--out", "run"]) == 0
+    out, _ = capsys.readouterr()
+    (line,) = out.splitlines()
+    task = "CartPole-v1" if algo == "dqn" else "Pendulum-v1"
+    assert line.startswith(f"{algo} on {task}: return ")
+    assert line.endswith("run folder run")
+
+    # The last evaluation is of the saved model, and its sigmas are the SVDs.
+    model: Any = load_algorithm(algo).load("run/model.zip", device="cpu")
+    norms = []
+    for critic in filter(None, (online_critic(model), target_critic(model))):
+        layers = [[m for m in head if hasattr(m, "out_features")] for head in heads(critic)]
+        norms.append(max(np.linalg.norm(x[1].weight.detach().numpy(), 2) for x in layers))
+    told = f"largest sigma {norms[0]:.3f} online, "
+    told += f"{norms[1]:.3f} target" if algo != "crossq" else "no target"
+    assert told in line
+    assert model.num_timesteps == 260
+    last = json.loads((cwd / "run/progress.json").read_text().splitlines()[-1])
+    assert last["sn/sigma_max"] == pytest.approx(max(norms))
+    assert np.isfinite(last["values/bias_mean"])
+    assert ("sn/lipschitz_bound_state" in last) == (algo != "crossq")
+    assert ("sn/lipschitz_bound" in last) == (algo not in ("crossq", "dqn"))
+    status = json.loads((cwd / "run/status.json").read_text())
+    assert (status["evaluation"]["sigma_target"] is None) == (algo == "crossq")
+    assert b"values/bias_mean" in tracked(cwd / "run")
+
+    assert read_run(Path("run")).title == f"{algo.upper()} on {task} after 260 steps"
+
+    # There is a best model; the configuration gives the same run again.
+    best = load_algorithm(algo).load("run/best_model.zip", device="cpu")
+    assert best.num_timesteps in (200, 260)
+    again = [algo, "--config", "run/config.yaml", "--no-wandb", "--values", "off", "--out", "again"]
+    assert main([*again, "--no-progress"]) == 0
+    first, second = (np.load(cwd / name / "evaluations.npz") for name in ("run", "again"))
+    np.testing.assert_array_equal(first["results"], second["results"])
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_help_explains_every_option(algo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([algo, "--help"])
+    text = capsys.readouterr().out
+    for option in options(algo).values():
+        assert option.flag in text
+    used = {option.group for option in options(algo).values()}
+    for name, (title, _) in GROUPS.items():
+        assert (f"{title}:" in text) == (name in used)
+    assert f"configs/{algo}.yaml" in " ".join(text.split())
 
 
 def test_a_process(cwd: Path) -> None:
@@ -159,13 +219,14 @@ def test_an_interrupted_run_is_saved(number: signal.Signals, code: int, cwd: Pat
     assert b"eval/mean_reward" in tracked(run)
 
 
-@pytest.mark.parametrize("help_", [["--help"], ["sac", "--help"], ["td3", "--help"]])
+@pytest.mark.parametrize("help_", [["--help"], *([algo, "--help"] for algo in ALGORITHMS)])
 def test_help_loads_nothing_heavy(help_: list[str]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "snrl.run", *help_]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "snrl.runs.hyperparameters" in imported
-    assert not imported & {"torch", "stable_baselines3", "gymnasium", "wandb", "numpy"}
+    heavy = {"torch", "stable_baselines3", "sb3_contrib", "gymnasium", "wandb", "numpy"}
+    assert not imported & heavy
     assert "usage: python -m snrl.run" in done.stdout
     if help_[0] == "sac":
         for word in ("--sn-coef", "--ent-coef", "--wandb-project", "spectral normalisation:"):
@@ -225,7 +286,7 @@ def test_a_run_in_every_mode(mode: str, cwd: Path, capsys: pytest.CaptureFixture
 
 BAD = {
     "the following arguments are required": [],
-    "unknown algorithm ppo (choose from sac, td3)": ["ppo"],
+    "unknown algorithm ppo (choose from sac, td3, ddpg, tqc, crossq, dqn)": ["ppo"],
     "unknown flag --lerning-rate for sac: did you mean --learning-rate?": [
         *("sac", "--lerning-rate", "1")
     ],
@@ -264,6 +325,12 @@ BAD = {
     "device meta is not available": ["sac", "--device", "meta"],
     "date.yaml is not valid YAML": ["sac", "--config", "date.yaml"],
     "sac needs continuous actions": ["sac", "--env", "CartPole-v1"],
+    "dqn needs discrete actions": ["dqn", "--env", "Pendulum-v1"],
+    "unknown flag --tau for crossq": ["crossq", "--tau", "0.1"],
+    "unknown flag --noise-type for dqn": ["dqn", "--noise-type", "normal"],
+    "unknown flag --no-fast for tqc": ["tqc", "--no-fast"],
+    "--sn: there is no normalised critic for tqc": ["tqc", "--sn"],
+    'crossq needs sb3-contrib: pip install "snrl[contrib]"': ["crossq"],
     "device cuda:99 is not available": ["sac", "--device", "cuda:99"],
     "argument --values: expected one of off, light, full, got 'heavy'": [
         "sac",
@@ -299,7 +366,9 @@ def test_bad_input_is_one_line(
     (cwd / "taken/status.json").touch()
     for module in [n for n in sys.modules if n.startswith(("gymnasium.envs.mujoco", "mujoco"))]:
         monkeypatch.delitem(sys.modules, module)
-    for module in ("mujoco", "Box2D", "tensorboard"):
+    missing = ["mujoco", "Box2D", "tensorboard"]
+    missing += ["sb3_contrib"] if "contrib" in message else []
+    for module in missing:
         monkeypatch.setitem(sys.modules, module, None)
     assert main(BAD[message]) == 2
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Prints the README's tables from ``results.csv``.
+"""Prints the tables from ``results.csv``.
 
 python experiments/methods/table.py [--results quick.csv]
 """

@@ -1,4 +1,4 @@
-"""Prints the README's table from the files in ``results``.
+"""Prints the table from the files in ``results``.
 
 python experiments/tracking/table.py
 """

@@ -1,4 +1,4 @@
-"""Prints the README's table from ``results.csv``.
+"""Prints the table from ``results.csv``.
 
 python experiments/values_cost/table.py [--results quick.csv]
 """

@@ -2,7 +2,7 @@
 
 import snrl.critics.fold  # noqa: F401  (teaches fold_spectral_norm policies and algorithms)
 from snrl.critics.certificate import critic_lipschitz
-from snrl.critics.critic import SpectralCritic, sigma_max
+from snrl.critics.critic import ComposedCritic, SpectralCritic, sigma_max
 from snrl.critics.policy import SpectralPolicy
 
-__all__ = ["SpectralCritic", "SpectralPolicy", "critic_lipschitz", "sigma_max"]
+__all__ = ["ComposedCritic", "SpectralCritic", "SpectralPolicy", "critic_lipschitz", "sigma_max"]

@@ -1,45 +1,54 @@
 """What can be proven of a critic: how steep its values are in the state and in the action."""
 
-from stable_baselines3.common.policies import ContinuousCritic
+from typing import Any
+
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
 from torch import nn
 
+from snrl.critics import access
 from snrl.spectral.certificate import RTOL, lipschitz_bounds
 
 
-def head_inputs(critic: ContinuousCritic) -> dict[str, slice]:
+def head_inputs(critic: nn.Module) -> dict[str, slice]:
     """Name the parts of a head's input in which it can be bounded.
 
     Args:
-        critic: Any SB3 critic. Not modified.
+        critic: Any critic of :mod:`snrl.critics.access`. Not modified.
 
     Returns:
-        ``action``; and where the features extractor passes the observation on as it is, whose
-        constant is 1, also ``state`` and both together, ``state_action``.
+        ``action``, where the critic reads it; and where the features extractor passes the
+        observation on as it is, whose constant is 1, ``state``, and ``state_action`` for both.
     """
-    features = critic.features_extractor.features_dim
-    inputs = {"action": slice(features, None)}
-    if _is_flat(critic.features_extractor):
-        inputs |= {"state": slice(0, features), "state_action": slice(None)}
+    extractor: Any = critic.features_extractor
+    inputs: dict[str, slice] = {}
+    if access.reads_action(critic):
+        inputs["action"] = slice(extractor.features_dim, None)
+    if _is_flat(extractor):
+        inputs["state"] = slice(0, extractor.features_dim)
+        if access.reads_action(critic):
+            inputs["state_action"] = slice(None)
     return inputs
 
 
-def critic_lipschitz(critic: ContinuousCritic, rtol: float = RTOL) -> dict[str, float]:
+def critic_lipschitz(critic: nn.Module, rtol: float = RTOL) -> dict[str, float]:
     """Bound the Lipschitz constants of a critic, certified: see :func:`lipschitz_bounds`.
 
     Args:
-        critic: Any SB3 critic, normalised or not. Not modified.
+        critic: Any critic of :mod:`snrl.critics.access`, normalised or not. Not modified.
         rtol: How far above its norm the bound of a layer may lie.
 
     Returns:
         By name of the input (:func:`head_inputs`), the largest of all heads, in units of value per
-        unit of observation or scaled action. Empty where a head has a part of no known constant.
+        unit of observation or scaled action. It holds for all outputs of a head together (the
+        quantiles of TQC, the actions of DQN), hence for each of them and for their mean. Empty
+        where a head has a part of no known constant.
     """
     inputs = head_inputs(critic)
-    heads = [lipschitz_bounds(tuple(head.children()), inputs, rtol) for head in critic.q_networks]
-    if not all(heads):
+    networks = access.heads(critic)
+    bounds = [lipschitz_bounds(tuple(network.children()), inputs, rtol) for network in networks]
+    if not all(bounds):
         return {}
-    return {name: max(head[name] for head in heads) for name in inputs}
+    return {name: max(bound[name] for bound in bounds) for name in inputs}
 
 
 def _is_flat(extractor: nn.Module) -> bool:

@@ -1,89 +1,101 @@
-"""The SB3 critic whose heads are spectrally normalised."""
+"""The SB3 critic whose heads are composed of stabilisers, and spectrally normalised."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, ContinuousCritic
 from torch import Tensor, nn
 
-from snrl.critics import chained
+from snrl.critics import access, chained
 from snrl.critics.certificate import head_inputs
-from snrl.critics.stacked import can_stack, stacked_forward
+from snrl.critics.evaluate import evaluate
+from snrl.critics.head import Head, linear_layers
+from snrl.critics.randomness import generator_kept
+from snrl.critics.stabilizers import Place, Stabilizer
+from snrl.critics.stabilizers.redq import HeadSubset
 from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma, native
-from snrl.spectral.layers import normalizable_layers
+from snrl.spectral.layers import applied_weight, normalizable_layers
 from snrl.spectral.selection import LayerSelection, select_layers
 
 
-class SpectralCritic(ContinuousCritic):
-    """``ContinuousCritic`` with spectrally-normalised layers and all critics in one product.
+class ComposedCritic(BaseModel):
+    """Mixin, placed before an SB3 critic class: heads that are composed, and weights followed.
 
-    Parameters, their names, their order and their initial values are SB3's; so are the values
-    where no layer is normalised, to rounding (SB3 evaluates one critic after the other).
+    Parameters, their names, their order and their initial values are SB3's where nothing is put
+    between its layers.
+
+    Attributes:
+        normalized: The layers that a :class:`SpectralNormalizer` holds.
+        is_target: Whether another critic is averaged into this one.
+        ensemble: Which heads are asked in training; None for all.
     """
 
-    q_networks: list[nn.Sequential]  # type: ignore[assignment]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Build SB3's critic: see ``ContinuousCritic``. Nothing is normalised yet."""
+        """Build SB3's critic. Nothing is composed or normalised yet."""
         super().__init__(*args, **kwargs)
         self.normalized: tuple[SpectralLayer, ...] = ()
         self.is_target = False
+        self.ensemble: HeadSubset | None = None
+        self._chosen: list[list[nn.Module]] = []
 
-    def normalize(
-        self, normalizer: SpectralNormalizer, layers: LayerSelection, features: bool
-    ) -> None:
-        """Put layers of every head, and of the features extractor, into a normalizer's care.
+    def compose(self, stabilizers: Sequence[Stabilizer], layers: LayerSelection | None) -> None:
+        """Put stabilisers between the layers of every head; once, before an optimiser is made.
+
+        Args:
+            stabilizers: In the order of their places.
+            layers: Which layers of each head :meth:`normalize` will take, counted from the output;
+                None for none.
+
+        Raises:
+            ValueError: If the heads cannot be changed like that, or the selection lies outside.
+        """
+        self._chosen = []
+        # Blocks have layers of their own to draw.
+        with generator_kept():
+            for network in access.heads(self):
+                head = Head.of(network)
+                for stabilizer in stabilizers:
+                    if stabilizer.place is Place.WEIGHTS and layers is not None:
+                        head.normalized = _select(head.network(), layers)
+                    stabilizer.build(head)
+                composed = head.network()
+                if layers is not None:
+                    self._chosen.append(head.normalized or _select(composed, layers))
+                if [*composed] != [*network]:
+                    self._replace(network, composed)
+
+    def _replace(self, network: nn.Sequential, composed: nn.Sequential) -> None:
+        (name,) = (name for name, child in self.named_children() if child is network)
+        setattr(self, name, composed)
+        ensemble: list[nn.Module] = getattr(self, "q_networks", [])
+        ensemble[:] = [composed if x is network else x for x in ensemble]
+
+    def normalize(self, normalizer: SpectralNormalizer, features: bool) -> None:
+        """Put the chosen layers of every head, and the extractor, into a normalizer's care.
 
         Args:
             normalizer: Mutated: it gains the layers.
-            layers: Which layers of each head, counted from the output.
             features: Whether the linear and convolution layers of the features extractor, too.
 
         Raises:
-            ValueError: If the selection lies outside the heads, or the extractor has no layers.
+            ValueError: If the extractor has no layers.
         """
-        heads = [normalizable_layers(network) for network in self.q_networks]
-        positions = select_layers(layers, len(heads[0]))
         # Layer by layer, so that the same layer of all critics lies side by side: one batch.
-        chosen = [head[position] for position in positions for head in heads]
+        chosen = [layer for layers in zip(*self._chosen, strict=True) for layer in layers]
+        extractor = self.features_extractor
+        assert extractor is not None
         if features:
-            extractor = normalizable_layers(self.features_extractor)
-            if not extractor:
+            found = normalizable_layers(extractor)
+            if not found:
                 raise ValueError(
                     "sn_features=True needs a features extractor with Linear or Conv layers, got "
-                    f"{type(self.features_extractor).__name__}"
+                    f"{type(extractor).__name__}"
                 )
-            chosen += extractor
-        networks = [nn.ModuleList([self.features_extractor, x]) for x in self.q_networks]
+            chosen += found
+        networks = [nn.ModuleList([extractor, x]) for x in access.heads(self)]
         self.normalized = normalizer.add(chosen, networks, head_inputs(self))
-
-    def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
-        """Evaluate all critics.
-
-        Args:
-            obs: Observations as the replay buffer holds them, first dimension the batch.
-            actions: Actions scaled to [-1, 1], shape ``(batch, action_dim)``.
-
-        Returns:
-            One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in SB3: not into
-            a shared features extractor. No state changes.
-        """
-        with torch.set_grad_enabled(not self.share_features_extractor and torch.is_grad_enabled()):
-            features = self.extract_features(obs, self.features_extractor)
-        x = torch.cat([features, actions], dim=1)
-        # On the CPU one critic after the other keeps its activations in the cache, and takes 0.6 to
-        # 0.9 of the time but for the smallest networks; elsewhere launches are what costs.
-        if not x.is_cpu and can_stack(self.q_networks):
-            return stacked_forward(self.q_networks, x).unbind(0)
-        return tuple(chained.forward(network, x) for network in self.q_networks)
-
-    def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """Evaluate the first critic only, as TD3 does for the actor's loss."""
-        with torch.no_grad():
-            features = self.extract_features(obs, self.features_extractor)
-        return chained.forward(self.q_networks[0], torch.cat([features, actions], dim=1))
 
     def refresh(self) -> None:
         """Carry the singular vectors of this critic's layers over a change of its weights."""
@@ -114,26 +126,72 @@ class SpectralCritic(ContinuousCritic):
             self.normalized[0].slot.normalizer.reset(self.normalized)
 
 
+class SpectralCritic(ComposedCritic, ContinuousCritic):
+    """``ContinuousCritic`` with spectrally-normalised layers and all critics in one product.
+
+    Its values are SB3's where nothing is composed, to rounding (SB3 evaluates one critic after the
+    other, each layer by itself).
+    """
+
+    q_networks: list[nn.Sequential]  # type: ignore[assignment]
+
+    def forward(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        """Evaluate all critics.
+
+        Args:
+            obs: Observations as the replay buffer holds them, first dimension the batch.
+            actions: Actions scaled to [-1, 1], shape ``(batch, action_dim)``.
+
+        Returns:
+            One tensor of shape ``(batch, 1)`` for each critic; of those that an ensemble asks, and
+            for an actor's loss their mean: see :class:`HeadSubset`. Gradients flow as in SB3: not
+            into a shared features extractor. No state changes but an ensemble's count of draws.
+        """
+        x = torch.cat([access.features(self, obs), actions], dim=1)
+        if self.ensemble is None:
+            return evaluate(self.q_networks, x)
+        asked = self.ensemble.asked(self.q_networks) if self.is_target else self.q_networks
+        return self.ensemble.told(evaluate(asked, x), actions)
+
+    def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Evaluate the first critic only, as TD3 does for the actor's loss.
+
+        With an ensemble that loss is of the mean of all critics.
+        """
+        if self.ensemble is not None and actions.requires_grad:
+            return self(obs, actions)[0]  # type: ignore[no-any-return]
+        with torch.no_grad():
+            features = self.extract_features(obs, self.features_extractor)
+        return chained.forward(self.q_networks[0], torch.cat([features, actions], dim=1))
+
+
+def _select(network: nn.Module, layers: LayerSelection) -> list[nn.Module]:
+    found = normalizable_layers(network)
+    return [found[position] for position in select_layers(layers, len(found))]
+
+
 def _snapshot(weight: Tensor) -> int | Tensor:
     return native.fingerprint(weight) if native.takes(weight) else weight.detach().clone()
 
 
 @torch.no_grad()
-def sigma_max(critic: ContinuousCritic) -> float:
+def sigma_max(critic: nn.Module) -> float:
     """Compute the largest singular value that a critic's layers apply, by SVD in float64.
 
     Args:
-        critic: Any SB3 critic. Not modified.
+        critic: Any critic of :mod:`snrl.critics.access`, a QNetwork too. Not modified.
 
     Returns:
         The largest over the effective weights of all normalised layers, or, in a critic that has
-        none, over the last hidden layers (the output layer where there is no other); NaN if a
-        weight is not finite.
+        none, over the last hidden layers (the output layer where there is no other), without the
+        scale that a norm between the layers gives them; NaN if a weight is not finite.
     """
     normalized = [layer for layer in critic.modules() if isinstance(layer, SpectralLayer)]
     if normalized:
         weights = [layer.effective_weight().flatten(1) for layer in normalized]
     else:
-        heads = [normalizable_layers(network) for network in critic.q_networks]
-        weights = [head[max(len(head) - 2, 0)].weight for head in heads]  # type: ignore[misc]
+        heads = [linear_layers(network) for network in access.heads(critic)]
+        layers = [head[max(len(head) - 2, 0)] for head in heads]
+        applied = [(layer, applied_weight(layer)) for layer in layers]
+        weights = [layer.weight if weight is None else weight for layer, weight in applied]
     return torch.stack([exact_sigma(weight) for weight in weights]).max().item()

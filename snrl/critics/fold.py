@@ -1,14 +1,16 @@
 """Folding for SB3: what :func:`fold_spectral_norm` does to policies and algorithms."""
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BaseModel, BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BaseModel, BasePolicy
 from torch import nn
 
-from snrl.critics.critic import SpectralCritic
+from snrl.critics.access import critic_of, heads
+from snrl.critics.critic import ComposedCritic
 from snrl.critics.policy import SpectralPolicy
+from snrl.critics.stabilizers import Place, describe
 from snrl.spectral.normalize import fold_in_place, fold_spectral_norm
 
 
@@ -26,13 +28,20 @@ def _fold_algorithm(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     plain = copy.deepcopy(model, memo | _not_copied(model.policy))
     policy = plain.policy
     if isinstance(policy, SpectralPolicy):
-        options = policy.sn_kwargs
+        options = policy.own_kwargs
         _fold(policy)
         plain.policy_class = type(policy)
         plain.policy_kwargs = {
             name: value for name, value in plain.policy_kwargs.items() if name not in options
-        }
+        } | _rest(policy)
     return plain
+
+
+def _rest(policy: BasePolicy) -> dict[str, Any]:
+    """The options that a folded policy still needs: those of other stabilisers than SN."""
+    if not isinstance(policy, SpectralPolicy):
+        return {}
+    return {name: policy.own_kwargs[name] for name in ("critic", "critic_options")}
 
 
 def _not_copied(module: nn.Module) -> dict[int, Any]:
@@ -42,26 +51,56 @@ def _not_copied(module: nn.Module) -> dict[int, Any]:
 
 
 def _fold(module: BaseModel) -> None:
+    untrained = _untrained(module) if isinstance(module, SpectralPolicy) else set()
     fold_in_place(module)
-    for part in module.modules():
-        if isinstance(part, SpectralCritic):
-            del part.normalized, part.is_target
-            part.__class__ = ContinuousCritic  # type: ignore[assignment]
-    if isinstance(module, SpectralPolicy):
-        del module.sn_kwargs
-        module.__class__ = _plain_class(type(module))  # type: ignore[assignment]
-        critic = module.critic
-        held = critic.optimizer.param_groups
-        # Gains are baked in: they are in the optimiser's groups, and no longer in the critic.
-        left = {id(parameter) for parameter in critic.parameters()}
-        critic.optimizer = module.optimizer_class(
-            [parameter for group in held for parameter in group["params"] if id(parameter) in left],
-            lr=held[0]["lr"],  # type: ignore[call-arg]
-            **module.optimizer_kwargs,
-        )
+    parts = [part for part in module.modules() if isinstance(part, ComposedCritic)]
+    if not isinstance(module, SpectralPolicy):
+        for part in parts:
+            _make_plain(part)
+        return
+    module.stabilizers = tuple(x for x in module.stabilizers if x.place is not Place.SPECTRAL)
+    module.spectral = None
+    if module.stabilizers:
+        module.own_kwargs = {
+            "critic": describe(module.stabilizers),
+            "critic_options": module.own_kwargs["critic_options"],
+        }
+        for part in parts:
+            part.normalized = ()
+            for stabilizer in module.stabilizers:
+                for network in heads(part):
+                    stabilizer.take_released(network)
+    else:
+        for part in parts:
+            _make_plain(part)
+        del module.own_kwargs, module.stabilizers, module.spectral, module.followers
+        module.__class__ = _class_after(type(module), SpectralPolicy)
+    _renew_optimizer(module, untrained)
 
 
-def _plain_class(policy_class: type[SpectralPolicy]) -> type[BasePolicy]:
-    """Find the class that the mixin was put before."""
-    order = policy_class.__mro__
-    return cast("type[BasePolicy]", order[order.index(SpectralPolicy) + 1])
+def _make_plain(critic: ComposedCritic) -> None:
+    del critic.normalized, critic.is_target, critic.ensemble, critic._chosen
+    critic.__class__ = _class_after(type(critic), ComposedCritic)
+
+
+def _untrained(policy: SpectralPolicy) -> set[int]:
+    held = {id(x) for group in policy.critic_optimizer.param_groups for x in group["params"]}
+    critic: Any = critic_of(policy)
+    return {id(parameter) for parameter in critic.parameters()} - held
+
+
+def _renew_optimizer(policy: BasePolicy, untrained: set[int]) -> None:
+    critic: Any = critic_of(policy)
+    owner = critic if critic.optimizer is not None else policy
+    # Gains are baked in, and no longer in the critic; layers that were SN's may have new scales.
+    owner.optimizer = policy.optimizer_class(
+        [parameter for parameter in critic.parameters() if id(parameter) not in untrained],
+        lr=owner.optimizer.param_groups[0]["lr"],  # type: ignore[call-arg]
+        **policy.optimizer_kwargs,
+    )
+
+
+def _class_after(found: type, mixin: type) -> Any:
+    """Find the class that a mixin was put before."""
+    order = found.__mro__
+    return order[order.index(mixin) + 1]

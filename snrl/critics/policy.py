@@ -1,7 +1,7 @@
-"""What turns an SB3 policy with a continuous critic into one with a normalised critic."""
+"""What turns an SB3 policy with a critic into one whose critic is composed of stabilisers."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -9,8 +9,12 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
+from torch.optim import Optimizer
 
-from snrl.critics.critic import SpectralCritic
+from snrl.critics.access import critic_of
+from snrl.critics.critic import ComposedCritic, SpectralCritic
+from snrl.critics.randomness import reseed
+from snrl.critics.stabilizers import Place, resolve_critic
 from snrl.spectral import SpectralNormalizer
 from snrl.spectral.coefficient import CoefOption
 from snrl.spectral.modes import Mode
@@ -18,15 +22,20 @@ from snrl.spectral.selection import LayerSelection
 
 
 class SpectralPolicy(BasePolicy):
-    """Mixin, placed before an SB3 policy class: its critic and target are spectrally normalised.
+    """Mixin, placed before an SB3 policy class: its critic and target have stabilisers.
 
-    One :class:`SpectralNormalizer`, ``policy.spectral``, serves both. It follows the critic's
-    optimiser, and the target's averaging through :meth:`SpectralCritic.parameters`; it draws no
-    random number, so that weights and exploration are those of the plain policy with the same
-    seed. Saved policies hold SB3's keys plus ``spectral.*``; those of a plain policy load too.
+    By default they are spectrally normalised, and nothing else. One :class:`SpectralNormalizer`,
+    ``policy.spectral``, serves both. It follows the critic's optimiser, and the target's averaging
+    through :meth:`ComposedCritic.parameters`. No stabiliser draws from the global generator, so
+    that weights and exploration are those of the plain policy with the same seed. Saved policies
+    hold SB3's keys plus ``spectral.*``, where nothing stands between the layers; those of a plain
+    policy then load too.
 
     Args:
         *args: Those of the SB3 policy.
+        critic: Names of ``snrl.critics.stabilizers.STABILIZERS`` joined by ``+``; ``"plain"`` for
+            SB3's own critic.
+        critic_options: Options of those stabilisers, by their name; ``sn`` has the next ones.
         sn_layers: Layers of each critic head that are normalised: negative indices counted from
             the output (-1), ``"hidden"`` (all but first and output), or ``"all"``. The default is
             the last hidden layer, as in Gogianu et al. 2021.
@@ -40,18 +49,31 @@ class SpectralPolicy(BasePolicy):
             extractor are normalised as well (convolutions by their reshaped kernel).
         **kwargs: Those of the SB3 policy.
 
+    Attributes:
+        critic_class: What is composed.
+        joint_forward: Whether the algorithm evaluates ``(s, a)`` and ``(s', a')`` in one batch and
+            without a target critic, so that statistics of a batch are those of both.
+        stabilizers: What the critic is composed of, in this order.
+        spectral: The normalizer; None without ``sn``.
+        followers: What acts around the steps of the critic's optimiser, by its stabiliser's name.
+
     Raises:
         ValueError: If an option does not fit the network; the message says what does.
     """
 
+    critic_class: ClassVar[type[ComposedCritic]] = SpectralCritic
+    joint_forward: ClassVar[bool] = False
     critic: ContinuousCritic
     critic_target: ContinuousCritic
     critic_kwargs: dict[str, Any]
-    share_features_extractor: bool
+    share_features_extractor: bool = False
+    spectral: SpectralNormalizer | None
 
     def __init__(
         self,
         *args: Any,
+        critic: str = "sn",
+        critic_options: Mapping[str, Mapping[str, Any]] | None = None,
         sn_layers: LayerSelection = (-2,),
         sn_coef: CoefOption = 1.0,
         sn_mode: str | Mode = "normalize",
@@ -61,9 +83,12 @@ class SpectralPolicy(BasePolicy):
         sn_features: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Build the SB3 policy and normalise its critic and target."""
+        """Build the SB3 policy with a critic and target of these stabilisers."""
+        self.stabilizers = resolve_critic(critic, critic_options)
         # Set before SB3's constructor, because that is what calls _build.
-        self.sn_kwargs: dict[str, Any] = {
+        self.own_kwargs: dict[str, Any] = {
+            "critic": critic,
+            "critic_options": critic_options,
             "sn_layers": tuple(sn_layers) if isinstance(sn_layers, list) else sn_layers,
             "sn_coef": tuple(sn_coef) if isinstance(sn_coef, list) else sn_coef,
             "sn_mode": sn_mode,
@@ -74,51 +99,90 @@ class SpectralPolicy(BasePolicy):
         }
         super().__init__(*args, **kwargs)
 
+    @property
+    def is_normalized(self) -> bool:
+        """Whether ``sn`` is among the stabilisers."""
+        return any(stabilizer.place is Place.SPECTRAL for stabilizer in self.stabilizers)
+
     def _build(self, lr_schedule: Schedule) -> None:
         if isinstance(self.observation_space, spaces.Dict) and (
             self.features_extractor_class is FlattenExtractor
         ):
             raise ValueError("a Dict observation space needs SNMultiInputPolicy")
-        if self.sn_kwargs["sn_features"] and self.share_features_extractor:
+        for stabilizer in self.stabilizers:
+            if (reason := stabilizer.why_not(self)) is not None:
+                raise ValueError(f"critic {stabilizer.name!r}: {reason}")
+        # Fails on a bad option before the networks are built.
+        spectral = self._normalizer() if self.is_normalized else None
+        super()._build(lr_schedule)  # type: ignore[misc]
+        online, target = critic_of(self), critic_of(self, "_target")
+        for critic in (online, target):
+            if isinstance(critic, ComposedCritic):
+                if spectral is not None:
+                    critic.normalize(spectral, self.own_kwargs["sn_features"])
+                critic.is_target = critic is target
+        if spectral is not None and spectral.mode.learns_gain:
+            assert isinstance(online, ComposedCritic)
+            optimizer = self.critic_optimizer
+            optimizer.add_param_group({"params": [x.gain for x in online.normalized]})
+            optimizer.register_load_state_dict_pre_hook(_add_missing_group)
+        # Registered last, so that saved vectors are loaded after the weights they belong to.
+        self.spectral = spectral
+        self.followers: dict[str, object] = {}
+        for stabilizer in self.stabilizers:
+            stabilizer.install(self)
+        reseed(critic for critic in (online, target) if critic is not None)
+
+    @property
+    def critic_optimizer(self) -> Optimizer:
+        """The optimiser of the online critic: its own, or, with DQN, the policy's."""
+        optimizer = getattr(critic_of(self), "optimizer", None)
+        return self.optimizer if optimizer is None else optimizer
+
+    def _normalizer(self) -> SpectralNormalizer:
+        if self.own_kwargs["sn_features"] and self.share_features_extractor:
             raise ValueError(
                 "sn_features=True needs a features extractor that the critic owns, "
                 "got share_features_extractor=True"
             )
-        # Fails on a bad option before the networks are built.
-        spectral = SpectralNormalizer(
-            self.sn_kwargs["sn_coef"],
-            self.sn_kwargs["n_power_iterations"],
-            self.sn_kwargs["block_size"],
-            self.sn_kwargs["sn_mode"],
-            self.sn_kwargs["sn_mode_options"],
+        return SpectralNormalizer(
+            self.own_kwargs["sn_coef"],
+            self.own_kwargs["n_power_iterations"],
+            self.own_kwargs["block_size"],
+            self.own_kwargs["sn_mode"],
+            self.own_kwargs["sn_mode_options"],
         )
-        super()._build(lr_schedule)  # type: ignore[misc]
-        for critic in (self.critic, self.critic_target):
-            assert isinstance(critic, SpectralCritic)
-            critic.normalize(spectral, self.sn_kwargs["sn_layers"], self.sn_kwargs["sn_features"])
-            critic.is_target = critic is self.critic_target
-        if spectral.mode.learns_gain:
-            assert isinstance(self.critic, SpectralCritic)
-            optimizer = self.critic.optimizer
-            optimizer.add_param_group({"params": [x.gain for x in self.critic.normalized]})
-            optimizer.register_load_state_dict_pre_hook(_add_missing_group)
-        # Registered last, so that saved vectors are loaded after the weights they belong to.
-        self.spectral = spectral
 
-    def make_critic(
-        self, features_extractor: BaseFeaturesExtractor | None = None
-    ) -> SpectralCritic:
-        """Build a critic as SB3 does, of the class that can be normalised."""
+    def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
+        """Build a critic as SB3 does, of the class that can be composed; SB3's own for none."""
+        if not self.stabilizers:
+            return super().make_critic(features_extractor)  # type: ignore[misc]
         kwargs = self._update_features_extractor(self.critic_kwargs, features_extractor)
-        return SpectralCritic(**kwargs).to(self.device)
+        return self._composed(**kwargs)
+
+    def _composed(self, **kwargs: Any) -> ComposedCritic:
+        critic = self.critic_class(**kwargs)
+        layers = self.own_kwargs["sn_layers"] if self.is_normalized else None
+        critic.compose(self.stabilizers, layers)
+        return critic.to(self.device)
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Set the mode as SB3 does; in the target, of what has to do there what it does online."""
+        super().set_training_mode(mode)
+        target = critic_of(self, "_target")
+        modal = tuple(kind for stabilizer in self.stabilizers for kind in stabilizer.modal)
+        for module in target.modules() if modal and target is not None else ():
+            if isinstance(module, modal):
+                module.train(mode)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return {**super()._get_constructor_parameters(), **self.sn_kwargs}
+        return {**super()._get_constructor_parameters(), **self.own_kwargs}
 
     def load_from_vector(self, vector: np.ndarray) -> None:
         """Load the parameters from a 1D array, as SB3 does, and compute the vectors anew."""
         super().load_from_vector(vector)
-        self.spectral.reset()
+        if self.spectral is not None:
+            self.spectral.reset()
 
 
 def _add_missing_group(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -5,24 +5,22 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.noise import (
     ActionNoise,
     NormalActionNoise,
     OrnsteinUhlenbeckActionNoise,
 )
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-import snrl
-import snrl.aliases  # registers the SN policies with SB3
+import snrl.aliases  # noqa: F401  (registers the SN policies with SB3)
+from snrl.algorithms import NotInstalledError, load_algorithm
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
 
-_STOCK: dict[str, type[SAC] | type[TD3]] = {"sac": SAC, "td3": TD3}
-_FAST: dict[str, type[SAC] | type[TD3]] = {"sac": snrl.SAC, "td3": snrl.TD3}
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -37,7 +35,7 @@ _NOISES: dict[str, type[NormalActionNoise] | type[OrnsteinUhlenbeckActionNoise]]
 }
 
 
-def build_model(config: RunConfig, env: VecEnv) -> SAC | TD3:
+def build_model(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
     """Build the model that a configuration describes.
 
     Args:
@@ -48,32 +46,51 @@ def build_model(config: RunConfig, env: VecEnv) -> SAC | TD3:
         An SB3 model, seeded.
 
     Raises:
-        ConfigError: If SB3 or the SN policy refuses a value, or it does not fit into memory.
+        ConfigError: If the algorithm is not installed, SB3 or the policy refuses a value, or it
+            does not fit into memory.
     """
     _check_device(config.device)
-    prefix = "SN" if config.sn else ""
     try:
-        return (_FAST if config.fast else _STOCK)[config.algo](
-            prefix + _policy_name(env.observation_space),
+        # Each algorithm takes some of the arguments, which the options of the run follow.
+        algorithm: Any = load_algorithm(config.algo, config.fast)
+        model: OffPolicyAlgorithm = algorithm(
+            _policy_name(config, algorithm, env.observation_space),
             env,
-            action_noise=_action_noise(config, env),
             policy_kwargs=_policy_kwargs(config),
             seed=config.seed,
             device=config.device,
-            **_arguments(config),
+            **_arguments(config, env),
         )
+    except NotInstalledError as error:
+        raise ConfigError(str(error)) from error
     except (ValueError, AssertionError, NotImplementedError, MemoryError) as error:
         raise ConfigError(f"{config.algo} on {config.env}: {error}") from error
+    return model
 
 
-def _policy_name(space: spaces.Space[Any]) -> str:
+def _policy_name(
+    config: RunConfig, algorithm: type[OffPolicyAlgorithm], space: spaces.Space[Any]
+) -> str:
+    name = "CnnPolicy" if is_image_space(space) else "MlpPolicy"
     if isinstance(space, spaces.Dict):
-        return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+        name = "MultiInputPolicy"
+    known = algorithm.policy_aliases
+    if name not in known:
+        raise ConfigError(
+            f"{config.algo} cannot observe what {config.env} shows, which takes a {name}; it has "
+            f"{', '.join(known)}"
+        )
+    if not config.sn:
+        return name
+    if f"SN{name}" not in known:
+        raise ConfigError(f"--sn: there is no normalised critic for {config.algo}")
+    return f"SN{name}"
 
 
-def _arguments(config: RunConfig) -> dict[str, Any]:
+def _arguments(config: RunConfig, env: VecEnv) -> dict[str, Any]:
     arguments = dict(config.algorithm)
+    if config.noise:
+        arguments["action_noise"] = _action_noise(config, env)
     rate = arguments["learning_rate"]
     if isinstance(rate, str):
         arguments["learning_rate"] = LinearSchedule(float(rate.removeprefix("lin_")), 0.0, 1.0)

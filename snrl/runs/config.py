@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from snrl.runs.errors import ConfigError
-from snrl.runs.hyperparameters import DEFAULT_ENV, Option, options
+from snrl.runs.hyperparameters import Option, options
 
 # What a file shipped per algorithm cannot decide: it is for every task, seed and machine.
 _NOT_SHIPPED = frozenset({"env", "seed", "device", "sn"})
@@ -24,7 +24,7 @@ class RunConfig:
     """One run, fully resolved: equal configurations give equal runs.
 
     Attributes:
-        algo: ``"sac"`` or ``"td3"``.
+        algo: One of :data:`snrl.runs.hyperparameters.ALGORITHMS`.
         sn: Whether the critics are spectrally normalised.
         env: Gymnasium task.
         total_timesteps: Environment steps.
@@ -36,11 +36,11 @@ class RunConfig:
             ``"full"``.
         stop_on_divergence: Whether the run ends where its values diverge.
         device: Torch device, or ``"auto"``.
-        fast: Whether the algorithm is ``snrl``'s where SB3 has it too.
+        fast: Whether the algorithm is ``snrl``'s, where ``snrl`` and SB3 have it.
         utd: Gradient steps per environment step that ``gradient_steps`` was set by, if it was.
         sn_options: ``policy_kwargs`` of the normalised policies; empty without ``sn``.
         algorithm: Arguments of the SB3 algorithm.
-        noise: ``noise_type`` and ``noise_std``.
+        noise: ``noise_type`` and ``noise_std``; empty where actions are discrete.
         policy: ``policy_kwargs`` of the SB3 policies.
     """
 
@@ -80,7 +80,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
     """Resolve a run's configuration.
 
     Args:
-        algo: ``"sac"`` or ``"td3"``.
+        algo: One of :data:`snrl.runs.hyperparameters.ALGORITHMS`.
         flags: Values by option name, as strings or typed.
         config_file: A flat mapping of the same names, for instance a run's ``config.yaml``.
 
@@ -97,7 +97,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
     from_flags = _read("", flags, table)
     from_file = _read(str(config_file), given_in_file, table)
 
-    env = from_flags.get("env", from_file.get("env", DEFAULT_ENV))
+    env = from_flags.get("env", from_file.get("env", table["env"].default))
     shipped = shipped_file(algo)
     entries = _load_mapping(shipped)
     from_shipped: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
     return RunConfig(
         algo=algo,
         sn=sn,
-        **group("run"),
+        **{"fast": False} | group("run"),
         sn_options=sn_options if sn else {},
         algorithm=group("algorithm"),
         noise=group("noise"),

@@ -1,6 +1,7 @@
 """The tasks of a run: one set of environments to train in, another one to evaluate in."""
 
 import importlib
+from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
@@ -9,6 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from snrl.runs.config import RunConfig, suggestion
 from snrl.runs.errors import ConfigError
+from snrl.runs.options.option import ACTOR_CRITICS, ALGORITHMS
 
 # Modules that tasks import, and the extra of this package that installs each.
 _EXTRAS = {"mujoco": "mujoco", "Box2D": "box2d"}
@@ -40,7 +42,7 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
 
     Raises:
         ConfigError: If the task is unknown, needs something that is not installed, or has actions
-            that are not continuous.
+            of a kind that the algorithm does not have.
     """
     _check_known(config.env)
     try:
@@ -48,11 +50,7 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
         eval_env = make_vec_env(config.env, 1, eval_seed(config))
     except (gym.error.Error, ImportError) as error:
         raise ConfigError(_why_not(config.env, error)) from error
-    if not isinstance(env.action_space, spaces.Box):
-        raise ConfigError(
-            f"{config.algo} needs continuous actions (a Box space); "
-            f"{config.env} has {env.action_space}"
-        )
+    _check_actions(config, env.action_space)
     return env, eval_env
 
 
@@ -65,6 +63,19 @@ def _check_known(env: str) -> None:
             raise ConfigError(f"environment {env}: {error}") from error
     if name not in gym.registry:
         raise ConfigError(f"unknown environment {name}{suggestion(name, gym.registry)}")
+
+
+def _check_actions(config: RunConfig, space: spaces.Space[Any]) -> None:
+    is_discrete = config.algo not in ACTOR_CRITICS
+    if isinstance(space, spaces.Discrete if is_discrete else spaces.Box):
+        return
+    kind = (
+        "discrete actions (a Discrete space)" if is_discrete else "continuous actions (a Box space)"
+    )
+    others = [algo for algo in ALGORITHMS if (algo in ACTOR_CRITICS) == is_discrete]
+    serves = isinstance(space, spaces.Box if is_discrete else spaces.Discrete)
+    hint = f", which {', '.join(others)} {'take' if is_discrete else 'takes'}" if serves else ""
+    raise ConfigError(f"{config.algo} needs {kind}; {config.env} has {space}{hint}")
 
 
 def _why_not(env: str, error: BaseException) -> str:

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from snrl.critics import SpectralPolicy, critic_lipschitz, sigma_max
+from snrl.critics.access import online_critic, target_critic
 from snrl.runs.config import RunConfig
 from snrl.runs.envs import eval_seed
 from snrl.runs.folder import RunFolder, written_aside
@@ -28,14 +29,14 @@ class Evaluation:
         returns: Return of each episode.
         ep_lengths: Length of each episode.
         sigma_online: Largest singular value over the critic's effective weights.
-        sigma_target: The same of the target critic.
+        sigma_target: The same of the target critic; None without one (CrossQ).
     """
 
     timesteps: int
     returns: list[float]
     ep_lengths: list[int]
     sigma_online: float
-    sigma_target: float
+    sigma_target: float | None
 
     @property
     def return_mean(self) -> float:
@@ -67,7 +68,7 @@ class Evaluator(BaseCallback):
         stop: When set, training stops, and a running evaluation is abandoned.
     """
 
-    model: SAC | TD3
+    model: OffPolicyAlgorithm
 
     def __init__(
         self, config: RunConfig, env: VecEnv, folder: RunFolder, stop: StopRequest
@@ -121,12 +122,13 @@ class Evaluator(BaseCallback):
             return None
         assert isinstance(returns, list)
         assert isinstance(lengths, list)
+        target = target_critic(self.model)
         evaluation = Evaluation(
             self.model.num_timesteps,
             returns,
             lengths,
-            sigma_max(self.model.critic),
-            sigma_max(self.model.critic_target),
+            sigma_max(online_critic(self.model)),
+            None if target is None else sigma_max(target),
         )
         self._history.append(evaluation)
         if successes:
@@ -144,7 +146,8 @@ class Evaluator(BaseCallback):
         self.logger.record("eval/mean_ep_length", float(np.mean(evaluation.ep_lengths)))
         if successes:
             self.logger.record("eval/success_rate", float(np.mean(successes)))
-        self.logger.record("sn/sigma_max", max(evaluation.sigma_online, evaluation.sigma_target))
+        sigmas = (evaluation.sigma_online, evaluation.sigma_target)
+        self.logger.record("sn/sigma_max", float(np.max([x for x in sigmas if x is not None])))
         self._log_certificate()
         if self._config.values != "off":
             self._log_stability()
@@ -153,9 +156,10 @@ class Evaluator(BaseCallback):
 
     def _log_certificate(self) -> None:
         """Log how far off sigma can be, and how steep the values can be: see the README."""
-        if isinstance(self.model.policy, SpectralPolicy):
-            self.logger.record("sn/sigma_error", self.model.policy.spectral.certify().error)
-        bounds = critic_lipschitz(self.model.critic)
+        policy = self.model.policy
+        if isinstance(policy, SpectralPolicy) and policy.spectral is not None:
+            self.logger.record("sn/sigma_error", policy.spectral.certify().error)
+        bounds = critic_lipschitz(online_critic(self.model))
         if "state_action" in bounds:
             self.logger.record("sn/lipschitz_bound", bounds["state_action"])
         for name in ("state", "action"):

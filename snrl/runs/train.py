@@ -62,11 +62,12 @@ class RunResult:
                 f"steps: {self.divergence.reason}; model saved in {self.folder.model}"
             )
         assert evaluation is not None
+        target = evaluation.sigma_target
         return (
             f"{title}: return {evaluation.return_mean:.1f} ± {evaluation.return_std:.1f} "
             f"over {len(evaluation.returns)} episodes after {self.timesteps} steps; "
             f"largest sigma {evaluation.sigma_online:.3f} online, "
-            f"{evaluation.sigma_target:.3f} target; run folder {self.folder.path}"
+            f"{'no' if target is None else f'{target:.3f}'} target; run folder {self.folder.path}"
         )
 
 

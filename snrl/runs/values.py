@@ -139,6 +139,8 @@ def _train_freq(value: Any) -> int | list[int | str]:
 
 
 def _widths(value: Any) -> list[int]:
+    if not isinstance(value, list):
+        raise TypeError
     widths = [_integer(item) for item in value]
     if any(width < 1 for width in widths):
         raise ValueError
@@ -220,6 +222,7 @@ TRAIN_FREQ = Kind(
 NET_ARCH = Kind(
     "positive layer widths such as 400 300, or pi=64,64 qf=400,300", _net_arch, "N", many=True
 )
+WIDTHS = Kind("positive layer widths such as 64 64", _widths, "N", many=True)
 VALUES = Kind("one of off, light, full", _values, "NAME")
 SN_COEF = Kind(
     "a number greater than 0, or two and a number of steps between them",

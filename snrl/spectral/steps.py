@@ -1,7 +1,7 @@
 """Around an optimiser's step: whoever follows layers is told of every step that moves them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor
@@ -10,8 +10,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-
-from snrl.spectral.layers import SpectralLayer
 
 
 class Factors(NamedTuple):
@@ -26,24 +24,45 @@ class Factors(NamedTuple):
     of: Mapping[int, float]
 
 
-class Follower(Protocol):
-    """Follows layers: ``SpectralNormalizer``."""
+class Weighted(Protocol):
+    """A layer, or whatever else has a parameter that an optimiser may hold."""
 
-    layers: list[SpectralLayer]
+    @property
+    def weight(self) -> Tensor:
+        """The parameter."""
 
-    def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
+
+LayerT = TypeVar("LayerT", bound=Weighted)
+
+
+class Follower(Protocol[LayerT]):
+    """Follows layers: ``SpectralNormalizer``, and what adds a term to a critic's loss.
+
+    Attributes:
+        turn: Those that follow the same optimiser are told in the order of this, so that sums of
+            gradients are rounded alike in every process. Below 0 are those that add to gradients,
+            0 is who reads or scales whole ones, above are those that move weights.
+    """
+
+    turn: int
+
+    @property
+    def layers(self) -> Sequence[LayerT]:
+        """What it follows."""
+
+    def before_step(self, layers: Sequence[LayerT], optimizer: Optimizer) -> Factors | None:
         """Get ready for a step of an optimiser that holds the weights of these layers."""
 
-    def after_step(self, layers: Sequence[SpectralLayer]) -> None:
+    def after_step(self, layers: Sequence[LayerT]) -> None:
         """Follow the step."""
 
 
 # Followers are dropped with whatever holds them.
-live: WeakSet[Follower] = WeakSet()
+live: WeakSet[Follower[Any]] = WeakSet()
 _original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
 
 
-Following = Sequence[tuple[Follower, list[SpectralLayer]]]
+Following = Sequence[tuple[Follower[Any], list[Any]]]
 
 
 def followers(optimizer: Optimizer) -> Following:
@@ -51,7 +70,8 @@ def followers(optimizer: Optimizer) -> Following:
     if not live:
         return []
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    found = [(x, [layer for layer in x.layers if id(layer.weight) in held]) for x in tuple(live)]
+    in_turn = sorted(live, key=lambda follower: follower.turn)
+    found = [(x, [layer for layer in x.layers if id(layer.weight) in held]) for x in in_turn]
     return [(follower, layers) for follower, layers in found if layers]
 
 
@@ -59,7 +79,7 @@ def begin(optimizer: Optimizer, following: Following) -> None:
     """Tell its followers that an optimiser is about to step."""
     # They are still split if the last step raised an error.
     _join_groups(optimizer)
-    asked = [follower.before_step(layers) for follower, layers in following]
+    asked = [follower.before_step(layers, optimizer) for follower, layers in following]
     if factors := [one for one in asked if one is not None]:
         _split_groups(optimizer, factors)
 

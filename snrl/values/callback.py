@@ -24,11 +24,12 @@ _NO_NUMBERS = ("stdout", "log", "json", "csv")
 class ValueStabilityCallback(BaseCallback):
     """Measures how good and how steady the values of an SB3 model are, as it trains.
 
-    For any off-policy algorithm with a continuous critic: SAC, TD3, DDPG, TQC, CrossQ. The numbers
-    go to the model's logger as ``values/…`` (the README has a table), histograms of the errors and
-    of the critic's singular values to TensorBoard and W&B. Training is the same, bit by bit, as
-    without the callback. The values are in the critic's units: of normalised reward where the
-    training environment is a ``VecNormalize`` that normalises rewards.
+    For any off-policy algorithm with a critic of state and action: SAC, TD3, DDPG, TQC, CrossQ, and
+    DQN, of which the greedy policy is judged. The numbers go to the model's logger as ``values/…``
+    (the README has a table), histograms of the errors and of the critic's singular values to
+    TensorBoard and W&B. Training is the same, bit by bit, as without the callback. The values are
+    in the critic's units: of normalised reward where the training environment is a
+    ``VecNormalize`` that normalises rewards.
 
     Args:
         env: A task's name, or an environment that nobody else steps. Its time limit is moved away

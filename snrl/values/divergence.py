@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3 import HerReplayBuffer
 
-from snrl.values.measures.divergence import divergence, squared_loss_bound, value_bound
+from snrl.values.measures.divergence import divergence, value_bound
 from snrl.values.probe import Probe
 
 # A network overshoots what rewards allow: what is this many times as large has diverged.
@@ -50,7 +50,6 @@ class DivergenceWatch:
         self._alpha = 0.0
         self._bound = math.inf
         self._normalizer = probe.model.get_vec_normalize_env()
-        self._heads = len(probe.critic.q_networks) if probe.has_heads else 1
         self._dims = math.prod(probe.model.action_space.shape or (1,))
 
     def begin(self) -> None:
@@ -118,8 +117,8 @@ class DivergenceWatch:
             self._alpha = alpha
             self._bound = self._compute_bound()
         bound = self.bound()
-        limit = squared_loss_bound(bound, self._heads)
-        loss = float(recorded.get("train/critic_loss", 0.0))
+        limit = self._probe.loss_bound(bound)
+        loss = float(recorded.get(self._probe.loss_key, 0.0))
         actor = abs(float(recorded.get("train/actor_loss", 0.0)))
         # Where gamma is 1 the bounds are infinite, and infinity is within them.
         within = loss <= limit and actor <= bound and q_abs_max <= bound

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from snrl.values.measurer import Measurement
-from snrl.values.probe import Probe
+from snrl.values.measurer import Measurement, probe_of
 from snrl.values.saved_run import SavedRun
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def verdict(measured: Measurement) -> str:
 
 
 def _gloss(run: SavedRun) -> str:
-    bonus = ", plus a bonus for acting at random" if Probe(run.model).has_entropy else ""
+    bonus = ", plus a bonus for acting at random" if probe_of(run.model).has_entropy else ""
     return (
         "The policy acts; the critic, from which it learns, predicts how much reward will still "
         f"follow\n(soon counts more than late{bonus}). Here the predictions meet what followed."
@@ -142,7 +141,8 @@ def _spectra(axes: "Axes", run: SavedRun) -> None:
         "Singular values of each layer, largest first. Large ones on the left\n"
         "make the critic jumpy: small changes of the situation, large ones of Q.",
     )
-    weights = Probe(run.model).effective_weights(run.model.policy.critic)  # type: ignore[arg-type]
+    probe = probe_of(run.model)
+    weights = probe.effective_weights(probe.critic)
     colours: dict[str, str] = {}
     for name, weight in weights.items():
         _, _, place = name.partition(".")

@@ -41,7 +41,7 @@ def head_functions(probe: Probe, like: Observations) -> list[Callable[[Tensor, T
 
         return q
 
-    return [head(index) for index in range(len(probe.critic.q_networks))]
+    return [head(index) for index in range(len(probe.networks))]
 
 
 def _unflatten(states: Tensor, like: Observations) -> Observations:

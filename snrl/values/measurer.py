@@ -10,6 +10,8 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor
 
+from snrl.critics.access import online_critic, reads_action
+from snrl.values.discrete import DiscreteProbe
 from snrl.values.environment import EnvOption, own_env
 from snrl.values.generators import PrivateGenerators
 from snrl.values.probe import Probe, Transitions
@@ -66,11 +68,23 @@ class Measurement:
     rollouts: Rollouts
 
 
+def probe_of(model: OffPolicyAlgorithm) -> Probe:
+    """Choose the probe for a model, by whether its critic reads the action.
+
+    Args:
+        model: An SB3 off-policy model.
+
+    Raises:
+        ValueError: If the model has no critic of state and action.
+    """
+    return (Probe if reads_action(online_critic(model)) else DiscreteProbe)(model)
+
+
 class Measurer:
     """Measures a model, in an environment and with generators of its own; the model stays as it is.
 
     Args:
-        model: An SB3 off-policy model with a continuous critic.
+        model: An SB3 off-policy model with a critic of state and action.
         env: See :func:`~snrl.values.environment.own_env`.
         measures: ``"light"`` or ``"full"``.
         seed: Of the environment and the generators.
@@ -92,7 +106,7 @@ class Measurer:
         if measures not in PLANS:
             raise ValueError(f"measures must be one of {', '.join(PLANS)}, got {measures!r}")
         plan = PLANS[measures]
-        self.probe = Probe(model)
+        self.probe = probe_of(model)
         self.say = say or logging.getLogger("snrl.values").warning
         self._measures = plan.measures
         self._generators = PrivateGenerators(seed, self.probe.device)
@@ -151,8 +165,8 @@ class Measurer:
             )
 
     def _widths(self) -> list[int]:
-        heads = self.probe.critic.q_networks if self.probe.has_heads else []
-        linear = [[m for m in head.modules() if isinstance(m, torch.nn.Linear)] for head in heads]
+        layers = [[*network.modules()] for network in self.probe.networks]
+        linear = [[m for m in each if isinstance(m, torch.nn.Linear)] for each in layers]
         return [0, *(layers[-1].in_features for layers in linear if layers)]
 
     def _keep_reference(self, rollouts: Rollouts) -> None:

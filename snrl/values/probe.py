@@ -1,20 +1,23 @@
 """What can be asked of an SB3 model: its values, targets, actions, features and losses.
 
-Everything is found by its structure (``policy.critic``, ``critic_target``, ``actor``, the heads in
-``q_networks``), so that subclasses with an update of their own are served as well. Values are in
-the critic's units: where the training environment normalises rewards, of normalised reward.
+Everything is found by its structure (:mod:`snrl.critics.access`, and ``policy.actor``), so that
+subclasses with an update of their own are served as well. Values are in the critic's units: where
+the training environment normalises rewards, of normalised reward.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from snrl.spectral import SpectralLayer
+from snrl.critics import access
+from snrl.spectral.layers import applied_weight
+from snrl.values.measures.divergence import squared_loss_bound
 
 Observations = Tensor | dict[str, Tensor]
 
@@ -24,7 +27,7 @@ class Transitions(NamedTuple):
 
     Attributes:
         observations: First dimension ``n``.
-        actions: Scaled to [-1, 1], shape ``(n, action_dim)``.
+        actions: Scaled to [-1, 1], shape ``(n, action_dim)``; numbers of discrete ones, ``(n, 1)``.
         next_observations: Like ``observations``.
         dones: 1 where nothing follows, shape ``(n,)``.
         rewards: Shape ``(n,)``.
@@ -56,31 +59,39 @@ class Activations(NamedTuple):
 
 
 class Probe:
-    """Reads an SB3 off-policy model with a continuous critic; changes nothing in it.
+    """Reads an SB3 off-policy model; changes nothing in it.
+
+    This one is for critics that read the action; :func:`~snrl.values.measurer.probe_of` chooses.
 
     Args:
         model: SAC, TD3, DDPG, TQC, CrossQ, or anything of their structure.
 
     Raises:
-        ValueError: If the model has no continuous critic.
+        ValueError: If the model has no critic of state and action.
+
+    Attributes:
+        critic: The online critic.
+        critic_target: That of the targets; None for CrossQ, whose online critic is its target.
+        loss_key: Under which training logs the critic's loss.
     """
+
+    loss_key: ClassVar[str] = "train/critic_loss"
 
     def __init__(self, model: OffPolicyAlgorithm) -> None:
         """Look at the structure."""
         self.model = model
         self.policy: Any = model.policy
-        if not hasattr(self.policy, "critic") or not hasattr(self.policy, "actor"):
-            raise ValueError(
-                f"{type(model).__name__} has no critic of state and action, which is what is "
-                "measured; SAC, TD3, DDPG, TQC and CrossQ have one"
-            )
-        self.critic: Any = self.policy.critic
-        self.actor: Any = self.policy.actor
-        # CrossQ has none: its online critic is its target.
-        self.critic_target: Any = getattr(self.policy, "critic_target", None)
+        self.critic: Any = access.online_critic(model)
+        self.critic_target: Any = access.target_critic(model)
+        self.actor: Any = getattr(self.policy, "actor", None)
         self.has_entropy = hasattr(self.actor, "action_log_prob")
         self.has_quantiles = hasattr(self.critic, "quantiles_total")
-        self.has_heads = hasattr(self.critic, "q_networks")
+        self.reads_action = access.reads_action(self.critic)
+
+    @property
+    def networks(self) -> list[nn.Sequential]:
+        """The online critics, without features extractor; empty where the critic shows none."""
+        return access.heads(self.critic)
 
     @property
     def device(self) -> torch.device:
@@ -114,8 +125,13 @@ class Probe:
 
     def is_finite(self) -> bool:
         """Tell whether every weight of actor and critic is finite."""
-        parameters = [*self.critic.parameters(), *self.actor.parameters()]
+        modules = [module for module in (self.critic, self.actor) if module is not None]
+        parameters = [parameter for module in modules for parameter in module.parameters()]
         return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
+
+    def loss_bound(self, bound: float) -> float:
+        """Bound the loss that training logs, given a bound of values and targets."""
+        return squared_loss_bound(bound, max(1, len(self.networks)))
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
@@ -158,6 +174,11 @@ class Probe:
         actions, log_prob = self.actor.action_log_prob(observations)
         return actions, log_prob.reshape(-1)
 
+    def to_env(self, actions: Tensor) -> np.ndarray:
+        """Give actions as an environment takes them, unscaled, first dimension ``n``."""
+        scaled = actions.cpu().numpy().reshape(-1, *(self.policy.action_space.shape or ()))
+        return np.asarray(self.policy.unscale_action(scaled))
+
     def heads(self, critic: Any, observations: Observations, actions: Tensor) -> Tensor:
         """Evaluate every critic; a distributional one by the mean of its quantiles.
 
@@ -182,9 +203,7 @@ class Probe:
         Returns:
             Shape ``(n,)``.
         """
-        features = self.critic.extract_features(observations, self.critic.features_extractor)
-        values: Tensor = self.critic.q_networks[index](torch.cat([features, actions], dim=1))
-        return values.mean(dim=1)
+        return self._at(self.networks[index](self._inputs(observations, actions)), actions)
 
     @torch.no_grad()
     def targets(self, batch: Transitions) -> Tensor:
@@ -247,9 +266,8 @@ class Probe:
         Returns:
             One for each head that has a hidden layer.
         """
-        features = self.critic.extract_features(observations, self.critic.features_extractor)
-        x = torch.cat([features, actions], dim=1)
-        return [_watch(network, x) for network in self.critic.q_networks if _depth(network) > 1]
+        x = self._inputs(observations, actions)
+        return [_watch(network, x) for network in self.networks if _depth(network) > 1]
 
     def layers(self, critic: nn.Module) -> dict[str, Any]:
         """The critic's linear and convolution layers, by name, from input to output."""
@@ -261,12 +279,14 @@ class Probe:
 
     @torch.no_grad()
     def effective_weights(self, critic: nn.Module) -> dict[str, Tensor]:
-        """The weights that the critic's layers apply: effective where normalised."""
+        """The weights that the critic's layers apply: effective where they are rescaled.
+
+        The stored one of a layer whose type is not known.
+        """
+        applied = {name: (x, applied_weight(x)) for name, x in self.layers(critic).items()}
         return {
-            name: layer.effective_weight()
-            if isinstance(layer, SpectralLayer)
-            else layer.weight.detach()
-            for name, layer in self.layers(critic).items()
+            name: (layer.weight if weight is None else weight).detach()
+            for name, (layer, weight) in applied.items()
         }
 
     def sample_replay(self, n: int) -> Transitions | None:
@@ -293,6 +313,15 @@ class Probe:
             rewards,
             torch.full_like(rewards, self.gamma) if discounts is None else discounts.reshape(-1),
         )
+
+    def _inputs(self, observations: Observations, actions: Tensor) -> Tensor:
+        """What the networks read, ``(n, inputs)``."""
+        features = self.critic.extract_features(observations, self.critic.features_extractor)
+        return torch.cat([features, actions], dim=1)
+
+    def _at(self, output: Tensor, actions: Tensor) -> Tensor:  # noqa: ARG002
+        """The values in a network's output, ``(n,)``: the mean where there are quantiles."""
+        return output.mean(dim=1)
 
 
 def _depth(network: nn.Module) -> int:

@@ -148,8 +148,7 @@ class Roller:
         observations = self._seen(raw)
         for t in range(length):
             actions, log_prob = probe.act(observations)
-            scaled = actions.cpu().numpy().reshape(-1, *(env.action_space.shape or ()))
-            raw, reward, done, infos = env.step(probe.policy.unscale_action(scaled))
+            raw, reward, done, infos = env.step(probe.to_env(actions))
             rewards[t] = self._reward(reward)
             log_probs[t] = log_prob.cpu().numpy()
             if done.any():

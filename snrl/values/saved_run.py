@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import yaml
-from stable_baselines3 import SAC, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-_ALGORITHMS: dict[str, type[OffPolicyAlgorithm]] = {"sac": SAC, "td3": TD3}
+from snrl.algorithms import SOURCES, NotInstalledError, load_algorithm
 
 
 class SavedRunError(Exception):
@@ -67,13 +66,14 @@ def read_run(path: Path) -> SavedRun:
         config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
         if not isinstance(config, dict) or not isinstance(config.get("env"), str):
             raise ValueError("config.yaml names no task")
-        if config.get("algo") not in _ALGORITHMS:
-            raise ValueError(f"config.yaml must have algo sac or td3, got {config.get('algo')}")
+        algo = str(config.get("algo"))
+        if algo not in SOURCES:
+            raise ValueError(f"config.yaml must have algo {', '.join(SOURCES)}, got {algo}")
         progress = (path / "progress.json").read_text(encoding="utf-8")
         # A run that was killed may have left half a line.
         lines = [line for line in progress.split("\n")[:-1] if "values/" in line]
         history = [line for line in map(json.loads, lines) if isinstance(line, dict)]
-        return SavedRun(path, config, _load(path / "model.zip", config["algo"]), history)
+        return SavedRun(path, config, _load(path / "model.zip", algo), history)
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SavedRunError(f"{path} holds no finished run: {reason}") from error
@@ -83,6 +83,8 @@ def _load(path: Path, algo: str) -> OffPolicyAlgorithm:
     if not path.is_file():  # SB3 would go on to look for model.zip.zip.
         raise ValueError("there is no model.zip, which a run writes when it ends")
     try:
-        return _ALGORITHMS[algo].load(path, device="cpu")
+        return load_algorithm(algo).load(path, device="cpu")
+    except NotInstalledError as error:
+        raise ValueError(str(error)) from error
     except Exception as error:  # Pickles of others raise whatever they like.
         raise ValueError(f"model.zip is no {algo} model: {error}") from error

@@ -192,6 +192,8 @@ def tightness(snapshot: Snapshot) -> Values:
 def geometry(snapshot: Snapshot) -> Values:
     """How the slope of the values turns with state and action."""
     need_heads(snapshot.probe)
+    if not snapshot.probe.reads_action:
+        raise NotApplicableError("geometry: there is no slope in actions that are discrete")
     probe, states = snapshot.probe, snapshot.some(SLOPE_STATES)
     found = [
         measures.geometry(q, flatten(states.observations), states.actions)

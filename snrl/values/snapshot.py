@@ -101,7 +101,8 @@ class Snapshot:
     def slopes(self) -> dict[str, Tensor]:
         """Norms of the values' gradients in ``state`` and ``action``, each ``(heads, n)``.
 
-        Without ``state`` where observations are not continuous.
+        Without ``state`` where observations are not continuous, without ``action`` where the critic
+        does not read it.
         """
         need_heads(self.probe)
         states = self.some(SLOPE_STATES)
@@ -111,7 +112,8 @@ class Snapshot:
         ]
         by_state, by_action = (torch.stack(parts) for parts in zip(*slopes, strict=True))
         continuous = is_continuous(self.probe.model.observation_space)
-        return ({"state": by_state} if continuous else {}) | {"action": by_action}
+        found = {"state": by_state} if continuous else {}
+        return found | ({"action": by_action} if self.probe.reads_action else {})
 
     def some(self, count: int) -> Transitions:
         """At most ``count`` of the transitions, evenly spaced."""
@@ -122,7 +124,7 @@ class Snapshot:
 
 def need_heads(probe: Probe) -> None:
     """Refuse a critic whose networks cannot be told apart."""
-    if not probe.has_heads:
+    if not probe.networks:
         raise NotApplicableError(
             "slopes, units and features: the critic does not show its networks as q_networks"
         )

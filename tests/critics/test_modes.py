@@ -118,7 +118,7 @@ def test_a_saved_model_is_the_same_and_goes_on_the_same(
     model.save_replay_buffer(tmp_path / "buffer.pkl")
     loaded = SAC.load(tmp_path / "model.zip", env=model.get_env(), device="cpu")
     loaded.load_replay_buffer(tmp_path / "buffer.pkl")
-    assert loaded.policy.sn_kwargs == model.policy.sn_kwargs
+    assert loaded.policy.own_kwargs == model.policy.own_kwargs
     assert loaded.policy.spectral.mode == model.policy.spectral.mode
     for state, own in zip(
         (loaded.policy.state_dict(), loaded.critic.optimizer.state_dict()["param_groups"]),
@@ -224,7 +224,7 @@ def test_a_schedule_counts_gradient_steps_and_goes_on_after_a_load(
     make: Make, tmp_path: Path
 ) -> None:
     model = make("sac", policy_kwargs={"sn_coef": [2.0, 1.0, 50]}, learn=40)
-    assert model.policy.sn_kwargs["sn_coef"] == (2.0, 1.0, 50)
+    assert model.policy.own_kwargs["sn_coef"] == (2.0, 1.0, 50)
     updates = model._n_updates
     assert 10 < updates < 50
     for critic in (model.critic, model.critic_target):

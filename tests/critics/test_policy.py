@@ -368,7 +368,7 @@ def test_a_policy_file_keeps_weights_and_options(
     assert_normalised(loaded, (-1, -2), 0.5)
     for name, value in options.items():
         if name != "n_critics":
-            assert loaded.sn_kwargs[name] == value
+            assert loaded.own_kwargs[name] == value
     obs = model.observation_space.sample()
     np.testing.assert_array_equal(
         model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]

@@ -157,7 +157,7 @@ def test_custom_objects_and_arguments_replace_what_was_saved(
     assert not hasattr(loaded, "dummy")
     assert loaded.gamma == 0.99
     for name in ("sn_layers", "sn_coef", "block_size"):
-        assert loaded.policy.sn_kwargs[name] == model.policy.sn_kwargs[name]
+        assert loaded.policy.own_kwargs[name] == model.policy.own_kwargs[name]
 
 
 @pytest.mark.parametrize("algo", ALGOS)

@@ -14,11 +14,16 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
+from snrl.ddpg.ddpg import DDPG
 from snrl.sac.sac import SAC
 from snrl.td3.td3 import TD3
 
-FAST = {"sac": SAC, "td3": TD3}
-STOCK = {"sac": stable_baselines3.SAC, "td3": stable_baselines3.TD3}
+FAST = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
+STOCK = {
+    "sac": stable_baselines3.SAC,
+    "td3": stable_baselines3.TD3,
+    "ddpg": stable_baselines3.DDPG,
+}
 # Fewer than these leave too little for a batch; a prime, so that no buffer is full by chance.
 N_TRANSITIONS = 97
 BATCH = 16
@@ -105,7 +110,7 @@ def make_double(*models: Any) -> None:
         model.policy.double()
         if getattr(model, "log_ent_coef", None) is not None:
             model.log_ent_coef.data = model.log_ent_coef.data.double()
-        if hasattr(model.policy, "spectral"):
+        if getattr(model.policy, "spectral", None) is not None:
             model.policy.spectral.reset()
 
 

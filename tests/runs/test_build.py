@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 import stable_baselines3
 from gymnasium import spaces
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import DQN
 from stable_baselines3.common.noise import OrnsteinUhlenbeckActionNoise
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -62,10 +65,63 @@ def test_values_reach_sb3() -> None:
     assert model.replay_buffer.optimize_memory_usage
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
 def test_the_fast_algorithm_is_the_default(algo: str) -> None:
     assert type(build(algo)) is getattr(snrl, algo.upper())
     assert type(build(algo, fast=False)) is getattr(stable_baselines3, algo.upper())
+
+
+@pytest.mark.parametrize(("algo", "algorithm"), [("tqc", TQC), ("crossq", CrossQ), ("dqn", DQN)])
+def test_the_others_are_those_that_there_are(algo: str, algorithm: type) -> None:
+    assert type(build(algo)) is algorithm
+
+
+def test_values_reach_sb3_contrib_and_dqn() -> None:
+    tqc = build("tqc", n_quantiles=7, n_critics=3, top_quantiles_to_drop_per_net=1, net_arch=[8])
+    assert tqc.top_quantiles_to_drop_per_net == 1
+    assert (tqc.critic.quantiles_total, tqc.critic.n_critics) == (21, 3)
+    crossq = build("crossq", batch_norm_momentum=0.2, renorm_warmup_steps=5, policy_delay=4)
+    assert (crossq.policy_delay, crossq.tau) == (4, 1.0)
+    norm = crossq.critic.q_networks[0][0]
+    assert (norm.momentum, norm.warmup_steps) == (0.2, 5)
+    plain = build("crossq", batch_norm=False).critic.q_networks[0]
+    assert [type(layer) for layer in plain[:2]] == [nn.Linear, nn.ReLU]
+    dqn = build("dqn", exploration_final_eps=0.2, max_grad_norm=3, tau=0.5, n_envs=2, net_arch=[9])
+    assert (dqn.exploration_final_eps, dqn.max_grad_norm, dqn.tau) == (0.2, 3.0, 0.5)
+    assert dqn.q_net.q_net[0].out_features == 9
+    assert dqn.action_noise is None
+    assert len(build("ddpg").critic.q_networks) == 1
+    assert len(build("ddpg", n_critics=2).critic.q_networks) == 2
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    for algo in ("tqc", "crossq"):
+        expected = rf'^{algo} needs sb3-contrib: pip install "snrl\[contrib\]"$'
+        with pytest.raises(ConfigError, match=expected):
+            build(algo)
+    assert type(build("dqn")) is DQN
+
+
+@pytest.mark.parametrize("algo", ["tqc", "crossq", "dqn"])
+def test_sn_is_refused_where_there_is_none(algo: str) -> None:
+    with pytest.raises(ConfigError, match=f"^--sn: there is no normalised critic for {algo}$"):
+        build(algo, sn=True)
+
+
+@pytest.mark.parametrize(
+    ("space", "policy"),
+    [
+        (spaces.Box(0, 255, (3, 36, 36), np.uint8), "CnnPolicy"),
+        (spaces.Dict({"a": spaces.Box(-1, 1, (3,))}), "MultiInputPolicy"),
+    ],
+)
+def test_observations_that_an_algorithm_has_no_policy_for(
+    space: spaces.Space[Any], policy: str
+) -> None:
+    config = resolve("crossq", {"buffer_size": 10, "device": "cpu"})
+    with pytest.raises(ConfigError, match=f"crossq cannot .* takes a {policy}; it has MlpPolicy$"):
+        build_model(config, DummyVecEnv([lambda: Observing(space)]))
 
 
 def test_every_option_of_sn_reaches_the_policy() -> None:
@@ -80,7 +136,9 @@ def test_every_option_of_sn_reaches_the_policy() -> None:
         block_size=1,
     )
     assert isinstance(model.policy, SpectralPolicy)
-    assert model.policy.sn_kwargs == {
+    assert model.policy.own_kwargs == {
+        "critic": "sn",
+        "critic_options": None,
         "sn_layers": (-1,),
         "sn_coef": (3.0, 1.0, 1000),
         "sn_mode": "bidirectional",

@@ -77,6 +77,31 @@ def test_modes_and_schedules(given: Any, read: Any, tmp_path: Path) -> None:
     assert resolve("td3", {}, write(tmp_path / "c.yaml", **config.as_dict())) == config
 
 
+def test_the_default_task_follows_from_the_algorithm() -> None:
+    others = {resolve(algo, {}).env for algo in ALGORITHMS if algo != "dqn"}
+    assert others == {"Pendulum-v1"}
+    config = resolve("dqn", {})
+    assert (config.env, config.total_timesteps, config.algorithm["train_freq"]) == (
+        "CartPole-v1",
+        50_000,
+        256,
+    )
+    assert (config.noise, config.fast) == ({}, False)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_algorithms_configuration_resolves_to_itself(algo: str, tmp_path: Path) -> None:
+    for flags in ({}, {"utd": "2", "net_arch": ["8", "4"], "seed": "3"}):
+        config = resolve(algo, flags)
+        assert resolve(algo, {}, write(tmp_path / "c.yaml", **config.as_dict())) == config
+
+
+def test_a_network_for_all_actions_has_but_one_shape() -> None:
+    assert resolve("crossq", {"net_arch": ["pi=8", "qf=16"]}).policy["net_arch"]["qf"] == [16]
+    with pytest.raises(ConfigError, match="--net-arch: expected positive layer widths"):
+        resolve("dqn", {"net_arch": ["pi=8", "qf=16"]})
+
+
 def test_eval_freq_follows_the_length() -> None:
     assert resolve("sac", {"total_timesteps": 500}).eval_freq == 50
     assert resolve("sac", {"total_timesteps": 5}).eval_freq == 1
@@ -153,17 +178,22 @@ def zoo_entries(algo: str) -> dict[str, dict[str, Any]]:
     for entry in entries.values():
         entry.pop("policy")
         entry["total_timesteps"] = entry.pop("n_timesteps")
-        call = ast.parse(entry.pop("policy_kwargs", "dict()"), mode="eval").body
-        assert isinstance(call, ast.Call)
-        entry |= {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        entry |= plain(ast.parse(entry.pop("policy_kwargs", "dict()"), mode="eval").body)
     return dict(entries)
+
+
+def plain(node: ast.expr) -> Any:
+    """The value of a literal, or of ``dict(…)`` of them."""
+    if isinstance(node, ast.Call):
+        return {str(keyword.arg): plain(keyword.value) for keyword in node.keywords}
+    return ast.literal_eval(node)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_shipped_values_are_those_of_rl_zoo(algo: str) -> None:
     compared = set()
     zoo = zoo_entries(algo)
-    if algo == "sac":
+    if algo in ("sac", "tqc", "crossq"):
         # The one value that differs on purpose: the default command ends within minutes.
         assert zoo["Pendulum-v1"].pop("total_timesteps") == 20_000
     for task, entry in zoo.items():

@@ -3,13 +3,16 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from stable_baselines3 import SAC, TD3
+from sb3_contrib.crossq.policies import CrossQPolicy
+from sb3_contrib.tqc.policies import TQCPolicy
+from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
+from snrl.algorithms import SOURCES, load_algorithm
 from snrl.critics import SpectralPolicy
 from snrl.runs.build import _ACTIVATIONS
-from snrl.runs.hyperparameters import GROUPS, LEFT_OUT, options
+from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, LEFT_OUT, options
 from snrl.runs.modes import MODES as EXPLAINED
 from snrl.spectral.modes import MODES
 
@@ -17,6 +20,14 @@ from snrl.spectral.modes import MODES
 ELSEWHERE = {"self", "seed", "device"}
 # Set by SB3's SAC from its own use_sde, and the policy's positional arguments.
 POLICY_ELSEWHERE = {"self", "observation_space", "action_space", "lr_schedule", "use_sde"}
+POLICIES = {
+    "sac": SACPolicy,
+    "td3": TD3Policy,
+    "ddpg": TD3Policy,
+    "tqc": TQCPolicy,
+    "crossq": CrossQPolicy,
+    "dqn": DQNPolicy,
+}
 
 
 def group(algo: str, name: str) -> dict[str, Any]:
@@ -28,25 +39,29 @@ def defaults(function: object) -> dict[str, Any]:
     return {p.name: p.default for p in parameters}
 
 
-@pytest.mark.parametrize(("algo", "algorithm"), [("sac", SAC), ("td3", TD3)])
-def test_algorithm_arguments_are_sb3s(algo: str, algorithm: type) -> None:
-    theirs = defaults(algorithm.__init__)
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_algorithm_arguments_are_sb3s(algo: str) -> None:
+    theirs = defaults(load_algorithm(algo).__init__)
     ours = group(algo, "algorithm")
     assert ours.pop("handle_timeout_termination") is True
     assert set(ours) == set(theirs) - ELSEWHERE - set(LEFT_OUT)
     assert ours == {name: theirs[name] for name in ours}
 
 
-@pytest.mark.parametrize(("algo", "policy"), [("sac", SACPolicy), ("td3", TD3Policy)])
-def test_policy_arguments_are_sb3s(algo: str, policy: type) -> None:
-    theirs = defaults(policy.__init__)
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_policy_arguments_are_sb3s(algo: str) -> None:
+    theirs = defaults(POLICIES[algo].__init__)
+    if algo == "ddpg":
+        # SB3's DDPG gives TD3's policy one critic unless told otherwise.
+        model: Any = load_algorithm(algo)("MlpPolicy", "Pendulum-v1", buffer_size=10)
+        theirs["n_critics"] = len(model.critic.q_networks)
     ours = group(algo, "policy")
     assert set(ours) == set(theirs) - POLICY_ELSEWHERE - set(LEFT_OUT)
     ours["activation_fn"] = _ACTIVATIONS[ours["activation_fn"]]
     assert ours == {name: theirs[name] for name in ours}
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_sn_options_are_the_policys(algo: str) -> None:
     theirs = defaults(SpectralPolicy.__init__)
     ours = group(algo, "sn")
@@ -67,13 +82,26 @@ def test_every_mode_is_explained_as_it_explains_itself() -> None:
 
 def test_nothing_is_left_out_that_does_not_exist() -> None:
     existing = set()
-    for function in (SAC.__init__, TD3.__init__, SACPolicy.__init__, TD3Policy.__init__):
-        existing |= set(defaults(function))
+    for algo, policy in POLICIES.items():
+        existing |= set(defaults(load_algorithm(algo).__init__)) | set(defaults(policy.__init__))
     assert set(LEFT_OUT) <= existing
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_defaults_can_be_read(algo: str) -> None:
     for option in options(algo).values():
         if option.default is not None:
             assert option.kind.read(option.default) == option.default
+
+
+def test_the_fast_way_is_offered_where_there_is_one() -> None:
+    import snrl
+
+    for algo, source in SOURCES.items():
+        assert ("fast" in options(algo)) == hasattr(snrl, source.name)
+
+
+def test_betas_of_crossq_are_as_the_reason_says() -> None:
+    model: Any = load_algorithm("crossq")("MlpPolicy", "Pendulum-v1", buffer_size=10)
+    assert model.critic.optimizer.defaults["betas"] == (0.5, 0.999)
+    assert "betas of 0.5 and 0.999" in LEFT_OUT["optimizer_kwargs"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import TQC, CrossQ
+from sb3_contrib import QRDQN, TQC, CrossQ
 from stable_baselines3 import DQN, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -31,7 +31,7 @@ SMALL = {"net_arch": [16, 16]}
 ALWAYS = {
     *("q_mean", "q_std", "q_min", "q_max", "bias_mean", "bias_std", "bias_error", "return_mean"),
     *("overestimation_rate", "absolute_discrepancy", "td_error_heldout", "weight_norm"),
-    *("grad_norm", "effective_lr", "churn_k", "churn_updates", "lipschitz_action", "diverged"),
+    *("grad_norm", "effective_lr", "churn_k", "churn_updates", "diverged"),
     *("time_share", "tail_weight"),
 }
 HEADS = {"dormant_0.025", "dormant_0.1", "srank", "numerical_rank", "stable_rank"}
@@ -79,6 +79,11 @@ def tqc() -> TQC:
     return TQC("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(SMALL), **TINY)
 
 
+def dqn(**kwargs: Any) -> DQN:
+    options = {"train_freq": 1, "target_update_interval": 30} | kwargs
+    return DQN("MlpPolicy", "CartPole-v1", policy_kwargs=dict(SMALL), **(TINY | options))
+
+
 def crossq() -> CrossQ:
     return CrossQ("MlpPolicy", "Pendulum-v1", policy_kwargs=dict(SMALL), **TINY)
 
@@ -113,7 +118,9 @@ MODELS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "tqc": (tqc, "Pendulum-v1"),
     "crossq": (crossq, "Pendulum-v1"),
+    "dqn": (dqn, "CartPole-v1"),
 }
+ONE_CRITIC = ("hindsight, one critic", "dqn")
 
 
 def state(model: Any) -> dict[str, Any]:
@@ -175,9 +182,11 @@ def test_training_is_the_same_and_the_numbers_are_there(name: str, log: Any) -> 
     measured = [line for line in lines if "values/q_mean" in line]
     assert len(measured) == 2
     last = {key.removeprefix("values/"): v for key, v in measured[-1].items() if "values/" in key}
-    assert set(last) >= ALWAYS | HEADS
+    slope = "lipschitz_action" if name != "dqn" else "lipschitz_state"
+    assert set(last) >= ALWAYS | HEADS | {slope}
+    assert ("lipschitz_action" in last) == (name != "dqn")
     assert all(np.isfinite(value) for value in last.values())
-    assert ("disagreement" in last) == (name != "hindsight, one critic")
+    assert ("disagreement" in last) == (name not in ONE_CRITIC)
     assert ("target_drift" in last) == (name != "crossq")
     assert ("churn" in last) == (name not in ("n steps, many updates", "episodes"))
     assert ("geometry_action" in last) == (name == "sn smooth")
@@ -364,9 +373,9 @@ def test_values_past_their_bound(log: Any) -> None:
 # --- what does not serve --------------------------------------------------------------------------
 
 
-def test_a_model_without_a_continuous_critic() -> None:
-    model = DQN("MlpPolicy", "CartPole-v1", buffer_size=100, device="cpu")
-    with pytest.raises(ValueError, match="DQN has no critic of state and action"):
+def test_a_model_without_such_a_critic() -> None:
+    model = QRDQN("MlpPolicy", "CartPole-v1", buffer_size=100, device="cpu")
+    with pytest.raises(ValueError, match="QRDQN has no critic of state and action"):
         model.learn(5, ValueStabilityCallback("CartPole-v1"))
 
 

@@ -158,7 +158,7 @@ def changed(folder: Path, path: Path, **values: object) -> Path:
         ({"env": None}, "names no task"),
         ({"env": "Nope-v1"}, "cannot make Nope-v1"),
         ({"env": "MountainCarContinuous-v0"}, "does not fit MountainCarContinuous-v0"),
-        ({"algo": "ppo"}, "must have algo sac or td3, got ppo"),
+        ({"algo": "ppo"}, "must have algo sac, td3, ddpg, tqc, crossq, dqn, got ppo"),
         ({"algo": "td3"}, "model.zip is no td3 model"),
     ],
 )

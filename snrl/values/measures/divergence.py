@@ -59,6 +59,20 @@ def squared_loss_bound(bound: float, n_critics: int) -> float:
     return n_critics * 4 * bound * bound
 
 
+def huber_loss_bound(bound: float) -> float:
+    """Bound the loss of SB3's DQN as long as values and targets keep to their bound.
+
+    No error exceeds ``2 B`` then, and Huber's loss of an error is less than its size.
+
+    Args:
+        bound: ``B``, from :func:`value_bound`.
+
+    Returns:
+        The bound, in units of return.
+    """
+    return 2 * bound
+
+
 def divergence(*, q_abs_max: float, q_bound: float, loss: float, loss_bound: float) -> str | None:
     """Tell whether training has diverged.
 

@@ -1,0 +1,1 @@
+"""The options of a run, one file for each subject; ``snrl.runs.hyperparameters`` joins them."""
