@@ -1,7 +1,6 @@
 """Pairs of models, one of this library and one of SB3, that start equal and see equal numbers."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -12,7 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor, nn
+from torch import Tensor
 
 from snrl.ddpg.ddpg import DDPG
 from snrl.sac.sac import SAC
@@ -54,25 +53,6 @@ def make_pair(
         make_one(algorithm, policy, env() if callable(env) else env, **kwargs)
         for algorithm in (FAST[algo], STOCK[algo])
     )
-
-
-def insert_norms(model: Any, norm: Callable[[int], nn.Module]) -> None:
-    """Put a norm with parameters of its own behind each hidden linear layer of the critics."""
-    torch.manual_seed(7)
-    for network in model.critic.q_networks:
-        for i in reversed(range(len(network) - 1)):
-            if isinstance(network[i], nn.Linear):
-                network.insert(i + 1, norm(network[i].out_features))
-                for param in network[i + 1].parameters():
-                    nn.init.uniform_(param, 0.5, 1.5)
-    for target, network in zip(
-        model.critic_target.q_networks, model.critic.q_networks, strict=True
-    ):
-        for i, module in enumerate(network):
-            if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-                target.insert(i, copy.deepcopy(module))
-    optimizer = model.critic.optimizer
-    model.critic.optimizer = type(optimizer)(model.critic.parameters(), **optimizer.defaults)
 
 
 def fill(model: Any, n_transitions: int = N_TRANSITIONS, seed: int = 0) -> None:
