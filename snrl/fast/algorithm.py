@@ -62,7 +62,7 @@ class FastAlgorithm(OffPolicyAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in losses.items():
             if values:
-                self.logger.record(f"train/{name}", np.mean(values))
+                self.logger.record(f"train/{name}", sum(values) / len(values))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds addresses of this one's tensors: a copy prepares its own."""

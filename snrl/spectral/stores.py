@@ -197,9 +197,10 @@ class Stores(nn.Module):
 
     def _addresses(self, key: tuple[Row, ...]) -> list[int]:
         """Where the weights are, and then the vectors."""
-        stores = [(self._store(shape), row) for shape, row in key]
-        weights = [store.unfoldings[row].layer.weight.data_ptr() for store, row in stores]
-        return weights + [x.data_ptr() for store, _ in stores for x in store.vectors()]
+        stores = {shape: self._store(shape) for shape, _ in key}
+        layers = [stores[shape].unfoldings[row].layer for shape, row in key]
+        vectors = [x for store in stores.values() for x in store.vectors()]
+        return [layer.weight.data_ptr() for layer in layers] + [x.data_ptr() for x in vectors]
 
     def _compute(self, rows: Iterable[Row]) -> None:
         """Compute vectors from their matrices alone, by SVD."""
