@@ -162,8 +162,9 @@ def _difference(
     return result
 
 
-def _of_variant(wide: "pd.DataFrame", variant: str) -> "pd.DataFrame":
-    return wide[wide.index.get_level_values("variant") == variant].droplevel("variant")
+def _of_variant(wide: Any, variant: str) -> "pd.DataFrame":
+    rows: pd.DataFrame = wide[wide.index.get_level_values("variant") == variant]
+    return rows.droplevel("variant")
 
 
 def flat(columns: "pd.Index[Any]") -> list[tuple[str, ...]]:
