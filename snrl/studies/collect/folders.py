@@ -144,7 +144,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _algorithm(path: Path) -> str:
-    words = (word for part in reversed(path.parts) for word in re.split(r"[-. ]|_(?=\d)", part))
+    words = (word for part in reversed(path.parts) for word in re.split(r"[-_. ]", part))
     return next((word.lower() for word in words if word.lower() in _ALGORITHMS), UNKNOWN)
 
 

@@ -137,7 +137,7 @@ def score_matrix(
         how: Which score.
         by_seed: Whether rows are the seeds in ascending order of all that there are in ``frame``,
             so that a row is one seed; runs without a seed are left out, and those of one seed are
-            averaged. Otherwise a column holds its task's runs in no order.
+            averaged. Otherwise a column holds its task's runs, in the order of their seeds.
 
     Returns:
         Shape ``(n_runs, n_tasks)``, NaN where a task has fewer runs.
@@ -146,6 +146,7 @@ def score_matrix(
         seeded = frame[frame["seed"].notna()]
         wide = seeded.groupby(["seed", "task"])[how].mean().unstack("task")
         return np.asarray(wide.reindex(columns=list(tasks)).to_numpy(dtype=np.float64))
+    frame = frame.sort_values(["seed", "run"])
     columns = [frame.loc[frame["task"] == task, how].to_numpy(dtype=np.float64) for task in tasks]
     matrix = np.full((max(1, *(len(column) for column in columns)), len(columns)), np.nan)
     for index, column in enumerate(columns):
