@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from snrl.studies.collect import Table
+from snrl.studies.collect.folders import task_name
 from snrl.studies.statistics.aggregates import Scores
 from snrl.studies.statistics.curves import align, area
 
@@ -113,9 +114,11 @@ def normalize(scores: ArrayLike, low: ArrayLike, high: ArrayLike) -> Scores:
 
 
 def references(study: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """The references ``{task: (low, high)}`` that a study states."""
+    """The references ``{task: (low, high)}`` that a study states, by the tasks' names in tables."""
     stated: Mapping[str, Any] = study.get("references") or {}
-    return {str(task): (float(pair["low"]), float(pair["high"])) for task, pair in stated.items()}
+    return {
+        task_name(task): (float(pair["low"]), float(pair["high"])) for task, pair in stated.items()
+    }
 
 
 def groups(

@@ -15,7 +15,8 @@ import yaml
 
 from snrl.runs.errors import ConfigError
 from snrl.studies.collect import collect, write_parquet
-from tests.studies.conftest import SEEDS, TASKS, VARIANTS
+
+from ..real_runs import SEEDS, TASKS, VARIANTS
 
 COLUMNS = ["run", "task", "algo", "variant", "seed", "timesteps", "measure", "value"]
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from snrl.studies.statistics.improvement import probability_of_improvement
-from tests.studies.statistics.oracle import library, metrics
+
+from .oracle import library, metrics
 
 
 @pytest.mark.parametrize(("runs_x", "runs_y", "tasks"), [(1, 1, 1), (5, 5, 1), (4, 7, 3)])

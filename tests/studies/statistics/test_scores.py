@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from snrl.studies.statistics.scores import curve_array, normalize, run_scores, score_matrix
-from tests.studies.statistics.tables import RETURN, Made, table_of
+
+from .tables import RETURN, Made, table_of
 
 
 def _curve(*values: float) -> dict[str, tuple[float, ...]]:

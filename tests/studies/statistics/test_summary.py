@@ -5,7 +5,8 @@ from snrl.studies.statistics import interval, iqm, mean, paired_difference
 from snrl.studies.statistics.bootstrap import Options
 from snrl.studies.statistics.summary import Summary, summarise
 from snrl.values.measures.stability import seed_stability
-from tests.studies.statistics.tables import RETURN, Made, table_of
+
+from .tables import RETURN, Made, table_of
 
 STUDY = {
     "baseline": "plain",
