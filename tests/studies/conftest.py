@@ -1,0 +1,5 @@
+"""What the tests of studies share."""
+
+from .real_runs import copy_run, sb3_runs, short_tasks, study, zoo_runs
+
+__all__ = ["copy_run", "sb3_runs", "short_tasks", "study", "zoo_runs"]
