@@ -127,9 +127,14 @@ def create(out: Path | None, config: RunConfig, status: Mapping[str, Any]) -> Ru
     return folder
 
 
+def task_folder(env: str) -> str:
+    """Return the name that folders of a task have: without its module and its slashes."""
+    return env.split(":")[-1].replace("/", "_")
+
+
 def _default_path(config: RunConfig) -> Path:
-    task = config.env.split(":")[-1].replace("/", "_")
-    return Path("runs", config.algo + ("-sn" if config.sn else ""), task, f"seed{config.seed}")
+    algo = config.algo + ("-sn" if config.sn else "")
+    return Path("runs", algo, task_folder(config.env), f"seed{config.seed}")
 
 
 def _make_unique(path: Path) -> Path:
