@@ -1,44 +1,22 @@
 """Train one model: ``python -m snrl.run {sac,td3} [--sn] [--env ID] …``."""
 
 import argparse
-import difflib
 import os
 import shlex
 import signal
 import sys
-import textwrap
 import traceback
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, Option, options
+from snrl.runs.parser import Parser
 from snrl.runs.values import BOOLEAN
 
 _BAD_INPUT = 2
-
-
-class _Formatter(argparse.HelpFormatter):
-    """Wraps text line by line, where argparse makes one paragraph of it."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        deeper = indent + 18 * " "
-        wrap = partial(textwrap.fill, width=width, initial_indent=indent, subsequent_indent=deeper)
-        first, *rest = text.split("\n")
-        return "\n".join([super()._fill_text(first, width, indent), *map(wrap, rest)])
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, and never guesses an abbreviated flag."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,7 +74,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> dict[str, Any]:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m snrl.run",
         description="Train SB3's SAC or TD3, with or without spectrally-normalised critics.",
         epilog="python -m snrl.run sac --help explains every option.",
@@ -107,22 +85,11 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         raise ConfigError(f"unknown algorithm {arguments[0]} (choose from {', '.join(ALGORITHMS)})")
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        _refuse(unknown, parsed.algo, parsers[parsed.algo])
+        parsers[parsed.algo].refuse(unknown)
     return vars(parsed)
 
 
-def _refuse(unknown: list[str], algo: str, parser: argparse.ArgumentParser) -> NoReturn:
-    flags = [flag.split("=")[0] for flag in unknown if flag.startswith("--")]
-    if not flags:
-        raise ConfigError(f"unexpected argument {unknown[0]}")
-    close = difflib.get_close_matches(flags[0], parser._option_string_actions, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"see python -m snrl.run {algo} --help"
-    raise ConfigError(f"unknown flag {flags[0]} for {algo}: {hint}")
-
-
-def _add_algorithm(
-    algorithms: "argparse._SubParsersAction[_Parser]", algo: str
-) -> argparse.ArgumentParser:
+def _add_algorithm(algorithms: "argparse._SubParsersAction[Parser]", algo: str) -> Parser:
     parser = algorithms.add_parser(
         algo,
         usage=f"python -m snrl.run {algo} [--sn] [options]",

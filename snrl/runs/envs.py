@@ -1,13 +1,12 @@
 """The tasks of a run: one set of environments to train in, another one to evaluate in."""
 
 import gymnasium as gym
-from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
-from snrl.runs.tasks import check_known, why_not
+from snrl.runs.tasks import check_continuous, check_known, why_not
 
 # Keep the start states of evaluation and measures apart from those of training, for any number of
 # envs.
@@ -44,9 +43,5 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
         eval_env = make_vec_env(config.env, 1, eval_seed(config))
     except (gym.error.Error, ImportError) as error:
         raise ConfigError(why_not(config.env, error)) from error
-    if not isinstance(env.action_space, spaces.Box):
-        raise ConfigError(
-            f"{config.algo} needs continuous actions (a Box space); "
-            f"{config.env} has {env.action_space}"
-        )
+    check_continuous(config.algo, config.env, env.action_space)
     return env, eval_env

@@ -4,8 +4,10 @@ Nothing here loads torch or SB3, so that a command can refuse an unknown task at
 """
 
 import importlib
+from typing import Any
 
 import gymnasium as gym
+from gymnasium import spaces
 
 from snrl.runs.errors import ConfigError, suggestion
 
@@ -27,6 +29,16 @@ def check_known(env: str) -> None:
             raise ConfigError(f"environment {env}: {error}") from error
     if name not in gym.registry:
         raise ConfigError(f"unknown environment {name}{suggestion(name, gym.registry)}")
+
+
+def check_continuous(algo: str, env: str, actions: spaces.Space[Any]) -> None:
+    """Refuse a task whose actions the algorithm cannot take.
+
+    Raises:
+        ConfigError: If they are not continuous.
+    """
+    if not isinstance(actions, spaces.Box):
+        raise ConfigError(f"{algo} needs continuous actions (a Box space); {env} has {actions}")
 
 
 def why_not(env: str, error: BaseException) -> str:
