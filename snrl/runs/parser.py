@@ -38,4 +38,4 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(f"unexpected argument {unknown[0]}")
         close = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
         hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
-        raise ConfigError(f"unknown flag {flags[0]}: {hint}")
+        raise ConfigError(f"unknown flag {flags[0]} for {self.prog.split()[-1]}: {hint}")

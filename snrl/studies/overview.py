@@ -10,7 +10,7 @@ from snrl.studies.execute.view import interval
 from snrl.studies.plan import Plan, PlannedRun
 from snrl.studies.run_state import RunState, read_state
 
-_WIDTH = 110
+_WIDTH = 160
 
 
 def timed(plan: Plan) -> Rates:

@@ -41,11 +41,13 @@ def read_state(folder: Path) -> RunState:
         content = json.loads(RunFolder(folder).status.read_bytes())
     except (OSError, ValueError):
         return RunState()
+    if not isinstance(content, Mapping):
+        return RunState()
     status, reason = content.get("status", "new"), content.get("reason")
     return RunState(
         status,
         reason,
-        int(content.get("timesteps", 0)),
+        int(content.get("timesteps") or 0),
         content.get("seconds"),
         status == "failed" and str(reason).startswith("diverged"),
     )
