@@ -7,6 +7,7 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from snrl.runs.checkpoint.episode import RecordedEpisode
 from snrl.runs.config import RunConfig, suggestion
 from snrl.runs.errors import ConfigError
 
@@ -44,7 +45,7 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
     """
     _check_known(config.env)
     try:
-        env = make_vec_env(config.env, config.n_envs, config.seed)
+        env = make_vec_env(config.env, config.n_envs, config.seed, wrapper_class=RecordedEpisode)
         eval_env = make_vec_env(config.env, 1, eval_seed(config))
     except (gym.error.Error, ImportError) as error:
         raise ConfigError(_why_not(config.env, error)) from error

@@ -12,7 +12,7 @@ from stable_baselines3 import TD3
 from snrl.critics import sigma_max
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
-from snrl.runs.train import RunResult
+from snrl.runs.result import RunResult
 
 
 class Breaking(gym.Wrapper[Any, Any, Any, Any]):
