@@ -58,6 +58,7 @@ def log(result: RunResult) -> list[dict[str, Any]]:
 def test_the_folder_holds_the_run_and_nothing_half_made(shared_run: RunResult) -> None:
     names = {path.name for path in shared_run.folder.path.iterdir()}
     assert names == {
+        ".lock",
         "config.yaml",
         "status.json",
         "progress.json",
