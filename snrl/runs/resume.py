@@ -104,7 +104,7 @@ def _changes(path: Path, config: RunConfig) -> list[str]:
         raise ConfigError(f"{path} cannot be read") from error
     if not isinstance(was, Mapping):
         raise ConfigError(f"{path} is not the configuration of a run")
-    given: dict[str, Any] = yaml.safe_load(yaml.safe_dump(config.as_dict()))
+    given: dict[str, Any] = yaml.safe_load(yaml.safe_dump(config.as_dict(), sort_keys=False))
     defaults = {key: option.default for key, option in options(config.algo).items()}
     old = {key: was.get(key, defaults.get(key)) for key in given}
     # Options of --sn are gone with it; that it is gone is said.

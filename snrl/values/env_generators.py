@@ -29,7 +29,7 @@ def capture_env(env: gym.Env[Any, Any]) -> dict[str, Any]:
 
 def install_env(env: gym.Env[Any, Any], states: dict[str, Any]) -> None:
     """Set generators to the states of :func:`capture_env`; those without one stay as they are."""
-    for name, generator in _generators(env):
+    for name, generator in _generators(env, make=True):
         if name in states:
             _write(generator, states[name])
 
@@ -64,30 +64,30 @@ def capture_space(space: spaces.Space[Any]) -> dict[str, Any]:
 
 def install_space(space: spaces.Space[Any], states: dict[str, Any]) -> None:
     """Set a space's generators to the states of :func:`capture_space`."""
-    for name, generator in _inside("", space):
+    for name, generator in _inside("", space, make=True):
         if name in states:
             _write(generator, states[name])
 
 
-def _generators(env: gym.Env[Any, Any]) -> Iterator[tuple[str, Generator]]:
+def _generators(env: gym.Env[Any, Any], make: bool = False) -> Iterator[tuple[str, Generator]]:
     depth, level = 0, env
     while True:
         for name, value in vars(level).items():
-            yield from _inside(f"{depth}.{name}", value)
+            yield from _inside(f"{depth}.{name}", value, make)
         if not isinstance(level, gym.Wrapper):
             return
         depth, level = depth + 1, level.env
 
 
-def _inside(name: str, value: Any) -> Iterator[tuple[str, Generator]]:
+def _inside(name: str, value: Any, make: bool = False) -> Iterator[tuple[str, Generator]]:
     if isinstance(value, Generator):
         yield name, value
     elif isinstance(value, spaces.Space):
-        # Made when it is first needed.
-        yield from _inside(f"{name}._np_random", value._np_random)
+        # It has none before the first sample, unless it is seeded.
+        yield from _inside(f"{name}._np_random", value.np_random if make else value._np_random)
         parts: Any = getattr(value, "spaces", ())
         for key, part in parts.items() if isinstance(parts, dict) else enumerate(parts):
-            yield from _inside(f"{name}.{key}", part)
+            yield from _inside(f"{name}.{key}", part, make)
 
 
 def _read(generator: Generator) -> Any:

@@ -181,6 +181,11 @@ class Checkpointer(BaseCallback):
         pairs = zip(self._episodes(), episodes, strict=True)
         rebuilt = [part.rebuild(state) for part, state in pairs]
         if all(rebuilt):
+            if not all(part.forgets for part in self._episodes()):
+                self._say(
+                    "the task keeps something of its past episodes, which a checkpoint cannot: the "
+                    "run goes on, but not bit by bit as it would have"
+                )
             return
         self._say(
             "the task's state could not be rebuilt: the run goes on with a new episode, and not "

@@ -11,6 +11,9 @@ from snrl.values.generators import GeneratorStates, capture, generators_kept, in
 
 # Of an episode that is longer, nothing is kept: a task that never ends must not fill the memory.
 MAX_STEPS = 20_000
+# Tasks that keep something of the episodes before, which may show long after a replay seemed right:
+# this one keeps its Box2D world.
+_REMEMBERING = ("BipedalWalker",)
 _CPU = torch.device("cpu")
 
 
@@ -52,6 +55,11 @@ class RecordedEpisode(gym.Wrapper[Any, Any, Any, Any]):
             if len(self._actions) > MAX_STEPS:
                 self._begin = None
         return self._observation, reward, *rest
+
+    @property
+    def forgets(self) -> bool:
+        """Whether the task is not known to keep something from one episode to the next."""
+        return type(self.unwrapped).__name__ not in _REMEMBERING
 
     def state(self) -> dict[str, Any] | None:
         """What the episode can be rebuilt from; None if it has become too long for that."""

@@ -1,5 +1,6 @@
 """Plain values, arrays and tensors in a file that runs no code when it is read."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ _NUMPY: list[Any] = [
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state, in torch's format."""
-    torch.save(state, path)
+    """Write a state, in torch's format.
+
+    Raises:
+        OSError: If it cannot be written; torch itself would raise something else.
+    """
+    content = io.BytesIO()
+    torch.save(state, content)
+    path.write_bytes(content.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:
