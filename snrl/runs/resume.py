@@ -107,11 +107,10 @@ def _changes(path: Path, config: RunConfig) -> list[str]:
     given: dict[str, Any] = yaml.safe_load(yaml.safe_dump(config.as_dict(), sort_keys=False))
     defaults = {key: option.default for key, option in options(config.algo).items()}
     old = {key: was.get(key, defaults.get(key)) for key in given}
-    # Options of --sn are gone with it; that it is gone is said.
-    gone = [] if old["algo"] != given["algo"] or old["sn"] else was.keys() - given.keys()
+    unknown = was.keys() - given.keys() - defaults.keys() if old["algo"] == given["algo"] else ()
     return [
         *(f"{key}: {old[key]} -> {given[key]}" for key in given if old[key] != given[key]),
-        *(f"{key}: {was[key]} -> unknown" for key in sorted(gone)),
+        *(f"{key}: {was[key]} -> unknown" for key in sorted(unknown)),
     ]
 
 

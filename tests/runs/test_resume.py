@@ -158,8 +158,16 @@ def test_what_is_refused(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal([*short, "--seed", "3", "--gamma", "0.9"]) == (
         f"{holds}seed: 0 -> 3; gamma: 0.99 -> 0.9"
     )
-    assert refusal([*short, "--sn"]).startswith(f"{holds}sn: False -> True; sn_layers: None -> [")
+    assert refusal([*short, "--sn"]) == f"{holds}sn: False -> True"
     assert refusal(["td3", *short[1:]]).startswith(f"{holds}algo: sac -> td3; ")
+    config = cwd / "run/config.yaml"
+    was = config.read_text()
+    config.write_text(was + "option_of_tomorrow: 1\n")
+    assert refusal(short) == f"{holds}option_of_tomorrow: 1 -> unknown"
+    # An option that is newer than the run has its default there.
+    config.write_text(was.replace("n_steps: 1\n", ""))
+    assert main(short) == 0
+    config.write_text(was)
     # How often checkpoints are written is not a hyperparameter.
     assert main([*short, "--checkpoint-minutes", "7"]) == 0
     capsys.readouterr()
