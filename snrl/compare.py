@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from snrl.runs.errors import ConfigError
 from snrl.runs.parser import Parser
+from snrl.runs.values import number
 
 if TYPE_CHECKING:
     from snrl.studies.execute.executor import Executor
@@ -44,7 +45,7 @@ def _dry_run(arguments: argparse.Namespace) -> int:
 
     study = load_study(arguments.study)
     check_tasks(study)
-    plan = Plan(study, _out(arguments, study.name), _tracking(arguments))
+    plan = Plan(study, _out(arguments, study.name), _for_runs(arguments))
     print(overview(plan, timed(plan), _jobs(arguments)), file=sys.stderr)
     for run in plan.runs:
         print(run.command)
@@ -57,7 +58,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     study = load_study(arguments.study)
     out = _out(arguments, study.name)
-    outcome = run_study(study, out, _executor(arguments), _tracking(arguments))
+    outcome = run_study(study, out, _executor(arguments), _for_runs(arguments))
     if outcome.signal is not None:
         print(
             f"{study.name}: interrupted by {outcome.signal.name} with {outcome.over} runs done; "
@@ -106,11 +107,13 @@ def _out(arguments: argparse.Namespace, name: str) -> Path:
     return out if arguments.ray is None else out.resolve()
 
 
-def _tracking(arguments: argparse.Namespace) -> tuple[str, ...]:
+def _for_runs(arguments: argparse.Namespace) -> tuple[str, ...]:
     words = ["--track"] * arguments.track + ["--no-wandb"] * (not arguments.wandb)
     for name in ("project", "entity"):
         if (value := getattr(arguments, f"wandb_{name}")) is not None:
             words += [f"--wandb-{name}", value]
+    if arguments.checkpoint_minutes is not None:
+        words += ["--checkpoint-minutes", str(arguments.checkpoint_minutes)]
     return (*words, *["--tensorboard"] * arguments.tensorboard)
 
 
@@ -157,6 +160,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
         metavar="X",
         help="GPUs of each run on Ray; 0.25 lets four runs share one (default: 0)",
     )
+    where.add_argument(
+        "--checkpoint-minutes",
+        type=_minutes,
+        metavar="X",
+        help="minutes between checkpoints of a run, 0 for none; what a kill costs at most "
+        "(default: snrl.run's)",
+    )
     record = parser.add_argument_group("records besides the run folders, as of snrl.run")
     modes = record.add_mutually_exclusive_group()
     modes.add_argument("--track", action="store_true", help="send to the W&B server")
@@ -174,6 +184,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text}")
     return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(number(low=0).read(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected minutes of at least 0, got {text}") from error
+    return minutes
 
 
 def _share(text: str) -> float:

@@ -1,6 +1,7 @@
 """Train one model: ``python -m snrl.run {sac,td3} [--sn] [--env ID] …``."""
 
 import argparse
+import errno
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, Option, options
 from snrl.runs.parser import Parser
-from snrl.runs.values import BOOLEAN
+from snrl.runs.values import BOOLEAN, number
 
 _BAD_INPUT = 2
 
@@ -38,6 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("snrl.run: interrupted before the run began; nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+            return 1
+        print(
+            f"snrl.run: error: {error.strerror}: the run stopped; once there is space, the same "
+            "command with --resume goes on",
+            file=sys.stderr,
+        )
+        return 1
     except Exception:
         traceback.print_exc()
         return 1
@@ -62,6 +73,8 @@ def _run(arguments: list[str]) -> int:
     result = train(
         config,
         out=parsed["out"],
+        resume=parsed["resume"],
+        checkpoint_minutes=parsed["checkpoint_minutes"],
         progress=parsed["progress"],
         tensorboard=parsed["tensorboard"],
         tracking=tracking if parsed["wandb"] else None,
@@ -141,11 +154,33 @@ def _add_files(group: "argparse._ArgumentGroup") -> None:
         help="run folder (default: runs/<algo>[-sn]/<env>/seed<seed>, numbered if taken)",
     )
     group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in that folder (not numbered then), if there is one and it has "
+        "not come to its end; the same command can be given again and again",
+    )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=_minutes,
+        default=5.0,
+        metavar="X",
+        help="minutes between checkpoints in the run folder, 0 for none; one is written too when "
+        "the run is interrupted (default: 5)",
+    )
+    group.add_argument(
         "--no-progress", dest="progress", action="store_false", help="no progress on stderr"
     )
     group.add_argument(
         "--tensorboard", action="store_true", help="also write TensorBoard files there"
     )
+
+
+def _minutes(word: str) -> float:
+    kind = number(low=0)
+    try:
+        return float(kind.read(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {kind.expects}, got {word}") from error
 
 
 def _add_tracking(group: "argparse._ArgumentGroup") -> None:

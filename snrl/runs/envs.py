@@ -4,6 +4,7 @@ import gymnasium as gym
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from snrl.runs.checkpoint.episode import RecordedEpisode
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
 from snrl.runs.tasks import check_continuous, check_known, why_not
@@ -39,7 +40,7 @@ def make_envs(config: RunConfig) -> tuple[VecEnv, VecEnv]:
     """
     check_known(config.env)
     try:
-        env = make_vec_env(config.env, config.n_envs, config.seed)
+        env = make_vec_env(config.env, config.n_envs, config.seed, wrapper_class=RecordedEpisode)
         eval_env = make_vec_env(config.env, 1, eval_seed(config))
     except (gym.error.Error, ImportError) as error:
         raise ConfigError(why_not(config.env, error)) from error

@@ -13,7 +13,7 @@ _NAME = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run folder while the block runs.
+    """Hold a folder, of a run or of a study, while the block runs.
 
     Args:
         folder: It gains a file that stays, whether the lock is held or not.
@@ -28,6 +28,11 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+def unlock(folder: Path) -> None:
+    """Remove the lock's file from a folder that is about to be removed."""
+    (folder / _NAME).unlink(missing_ok=True)
 
 
 def is_locked(folder: Path) -> bool:

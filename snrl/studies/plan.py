@@ -52,12 +52,12 @@ class Plan:
     Attributes:
         study: What they belong to.
         out: The study folder.
-        tracking: Arguments of every run that say where it is recorded besides its folder.
+        extra: Further arguments of every run, which change nothing that it computes.
     """
 
     study: Study
     out: Path
-    tracking: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     @cached_property
     def runs(self) -> tuple[PlannedRun, ...]:
@@ -75,17 +75,17 @@ class Plan:
         arguments = (
             cell.algorithm,
             *words(cell.algorithm, options),
-            *self._tracking(cell),
+            *self._extra(cell),
             *("--out", str(folder), "--resume"),
         )
         return PlannedRun(cell, seed, folder, arguments)
 
-    def _tracking(self, cell: Cell) -> Sequence[str]:
-        if "--no-wandb" in self.tracking:
-            return self.tracking
+    def _extra(self, cell: Cell) -> Sequence[str]:
+        if "--no-wandb" in self.extra:
+            return self.extra
         # W&B averages over the runs of a group; what differs within one is the seed.
         group = f"{self.study.name}/{cell}"
-        return (*self.tracking, "--wandb-group", group, "--wandb-tags", self.study.name)
+        return (*self.extra, "--wandb-group", group, "--wandb-tags", self.study.name)
 
 
 def check_tasks(study: Study) -> None:

@@ -13,14 +13,14 @@ from snrl.studies.overview import overview, timed
 from snrl.studies.plan import Plan, check_tasks
 
 
-def run_study(study: Study, out: Path, executor: Executor, tracking: tuple[str, ...]) -> Outcome:
+def run_study(study: Study, out: Path, executor: Executor, extra: tuple[str, ...]) -> Outcome:
     """Do the runs of a study that are not over, and say on stderr what happens.
 
     Args:
         study: The study.
         out: Its folder, new or one that holds runs of this study.
         executor: Where runs happen; closed at the end.
-        tracking: Arguments of every run that say where it is recorded besides its folder.
+        extra: Further arguments of every run, which change nothing that it computes.
 
     Returns:
         How it ended.
@@ -33,7 +33,7 @@ def run_study(study: Study, out: Path, executor: Executor, tracking: tuple[str, 
         folder = StudyFolder(out)
         with folder.held():
             folder.take(study)
-            plan = Plan(study, out, tracking)
+            plan = Plan(study, out, extra)
             rates = timed(plan)
             print(overview(plan, rates, executor.at_once), file=sys.stderr, flush=True)
             with make_view() as view:

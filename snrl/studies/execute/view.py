@@ -124,7 +124,8 @@ class TableView:
 
     def say(self, line: str) -> None:
         """Print an event above the table."""
-        self._live.console.print(f"[{time.strftime('%H:%M:%S')}] {line}", markup=False, highlight=False)
+        event = f"[{time.strftime('%H:%M:%S')}] {line}"
+        self._live.console.print(event, markup=False, highlight=False)
 
     def show(self, standing: Standing) -> None:
         """Draw the table again."""
