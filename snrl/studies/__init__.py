@@ -1,0 +1,1 @@
+"""Many runs: planned, executed, collected, compared, reported."""
