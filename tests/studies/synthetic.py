@@ -27,6 +27,8 @@ def write_study(
     Returns:
         The run folders.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text("name: synthetic\n", encoding="utf-8")
     paths = []
     for task in tasks:
         for algo in algos:
@@ -34,7 +36,7 @@ def write_study(
                 for seed in range(seeds):
                     place = variant.replace("/", "_")
                     path = folder / "runs" / task / algo / place / f"seed{seed}"
-                    _write_run(path, task, algo, variant, rank, seed, evaluations, budget)
+                    _write_run(path, task, algo, rank, seed, evaluations, budget)
                     paths.append(path)
     return paths
 
@@ -43,7 +45,6 @@ def _write_run(
     path: Path,
     task: str,
     algo: str,
-    variant: str,
     rank: int,
     seed: int,
     evaluations: int,
