@@ -38,12 +38,12 @@ class Panel(NamedTuple):
     ideal: float | None = None
 
 
-_RETURN, _BIAS, _NORM, _UPDATE, _NETWORK = (
+_RETURN, _BIAS, _NORM, _STEADY, _NETWORK = (
     "Return",
     "Bias of the values",
-    "Spectral norm and smoothness",
-    "Steadiness of the updates",
-    "State of the network",
+    "Spectral norm",
+    "Steadiness",
+    "Network",
 )
 
 PANELS: tuple[Panel, ...] = (
@@ -54,16 +54,6 @@ PANELS: tuple[Panel, ...] = (
         (RETURN, "eval/success_rate", "eval/mean_ep_length"),
         "return",
         "Mean over the evaluation's episodes; higher is better.",
-    ),
-    Panel(
-        "drawdown",
-        _RETURN,
-        "Fall from the best return",
-        ("values/return_drawdown", "values/return_fallen_share"),
-        "return",
-        "How far the return has fallen below the best evaluation before; 0 is a run that never "
-        "gets worse.",
-        ideal=0.0,
     ),
     Panel(
         "bias",
@@ -145,8 +135,18 @@ PANELS: tuple[Panel, ...] = (
         log=True,
     ),
     Panel(
+        "drawdown",
+        _STEADY,
+        "Fall from the best return",
+        ("values/return_drawdown", "values/return_fallen_share"),
+        "return",
+        "How far the return has fallen below the best evaluation before; 0 is a run that never "
+        "gets worse.",
+        ideal=0.0,
+    ),
+    Panel(
         "churn",
-        _UPDATE,
+        _STEADY,
         "Churn of one update",
         ("values/churn", "values/churn_k", "values/disagreement"),
         "mean abs change of Q",
@@ -155,7 +155,7 @@ PANELS: tuple[Panel, ...] = (
     ),
     Panel(
         "gradient",
-        _UPDATE,
+        _STEADY,
         "Gradient of the critic's loss",
         ("values/grad_norm", "values/effective_lr", "values/target_drift"),
         "Euclidean norm",

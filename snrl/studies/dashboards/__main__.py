@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "wandb",
         help="save a workspace in a W&B project of one's own",
         description="Save a workspace in a W&B project of one's own: the runs grouped by task, "
-        "algorithm and study/variant, a plot for each measure. Needs `wandb login`.",
+        "algorithm and group, a plot for each measure. Needs `wandb login`.",
         allow_abbrev=False,
     )
     wandb.add_argument("--project", required=True, metavar="NAME", help="W&B project")

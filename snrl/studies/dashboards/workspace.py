@@ -23,7 +23,8 @@ def workspace(
     """Build the workspace; nothing is sent.
 
     Runs are grouped by task, algorithm and W&B group, which a study sets to
-    ``<study>/<variant>``; each group is a line with a band of one standard error over its seeds.
+    ``<study>/<task>/<algorithm>/<variant>``; each is a line with a band of one standard error over
+    its seeds.
 
     Args:
         entity: W&B user or team.

@@ -58,7 +58,7 @@
   function layout(extra) {
     const axis = {
       gridcolor: css("--line"), zerolinecolor: css("--line"), linecolor: css("--line"),
-      automargin: true, tickfont: { size: 11 }, title: { font: { size: 12 }, standoff: 6 },
+      automargin: true, tickfont: { size: 11 }, title: { font: { size: 12 }, standoff: 8 },
       exponentformat: "power", minexponent: 5, separatethousands: true,
     };
     const merged = (more) => ({ ...axis, ...more, title: { ...axis.title, ...(more?.title ?? {}) } });
@@ -223,6 +223,7 @@
       if ((state.task && name !== state.task) || (state.algo && algo !== state.algo)) return;
       if (held.has(`${t},${a}`)) addPlot(parent, heading(t, a), () => figure(measure, t, a));
     }));
+    parent.classList.toggle("one", parent.childElementCount === 1);
   }
 
   function rows(kept, extra) {
@@ -244,7 +245,7 @@
           type: "line", yref: "paper", y0: 0, y1: 1, x0: extra.ideal, x1: extra.ideal,
           line: { color: css("--soft"), width: 1, dash: "dot" }, layer: "below",
         }],
-        xaxis: { title: { text: extra.title }, range: extra.range },
+        xaxis: { title: { text: safe(extra.label) }, range: extra.range },
         yaxis: { autorange: "reversed", type: "category", categoryorder: "array", categoryarray: names },
       },
     };
@@ -258,7 +259,7 @@
         name: safe(style(curve.v).name), hovertemplate: "%{y:.3~g} at %{x:.4~g}",
       });
     }
-    return { data, layout: { xaxis: { title: { text: extra.x }, tickformat: extra.format }, yaxis: { title: { text: extra.y }, range: extra.range } } };
+    return { data, layout: { xaxis: { title: { text: extra.x }, tickformat: extra.format }, yaxis: { title: { text: extra.label }, range: extra.range } } };
   }
   function paired(measure, task, algo) {
     const kept = (DATA.paired[measure] ?? []).filter((p) => p.t === task && p.a === algo && shown(p.v));
@@ -284,7 +285,7 @@
       layout: {
         margin: { l: 20, r: 18, t: 8, b: 42 },
         shapes: [{ type: "line", yref: "paper", y0: 0, y1: 1, x0: 0, x1: 0, line: { color: css("--soft"), width: 1, dash: "dot" }, layer: "below" }],
-        xaxis: { title: { text: `${DATA.measures[measure].label}, minus ${safe(DATA.baseline)}` } },
+        xaxis: { title: { text: safe(kept[0]?.label ?? "") } },
         yaxis: { autorange: "reversed", type: "category" },
       },
     };
@@ -295,6 +296,7 @@
     const note = Object.assign(document.createElement("p"), { className: "note", textContent: text });
     const grid = Object.assign(document.createElement("div"), { className: "grid" });
     fill(grid);
+    grid.classList.toggle("one", grid.childElementCount === 1);
     if (grid.childElementCount) parent.append(head, note, grid);
   }
   function scores() {
