@@ -8,12 +8,14 @@ import yaml
 
 from snrl.studies.collect.record import Notices
 
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-class _PlainLoader(yaml.SafeLoader):
+
+class _PlainLoader(_SafeLoader):  # type: ignore[misc]
     """A safe loader that takes Python's tags, as RL Zoo writes them, for the data they tag."""
 
 
-def _plain(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+def _plain(loader: Any, suffix: str, node: yaml.Node) -> Any:
     """Give the data of a node with a Python tag; nothing is imported or called.
 
     ``python/object/apply:collections.OrderedDict`` holds its arguments: a list with a list of
