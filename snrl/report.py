@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             how=arguments.how,
             baseline=arguments.baseline,
             options=Options(arguments.confidence, arguments.resamples, arguments.seed),
-            say=(lambda _: None) if arguments.quiet else _say,
+            say=None if arguments.quiet else _say,
         )
     except ConfigError as error:
         print(f"snrl.report: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -6,7 +6,7 @@ The HTML page, the static figures, the W&B workspace and the TensorBoard layout 
 
 from typing import NamedTuple
 
-from snrl.values.keys import KEYS, Key
+from snrl.values.keys import KEYS, Key, find
 
 RETURN = "eval/mean_reward"
 BIAS = "values/bias_mean"
@@ -25,7 +25,6 @@ class Panel(NamedTuple):
         label: Of the y axis, with the unit.
         text: One sentence: how to read it.
         log: Whether the y axis is logarithmic.
-        ideal: Value at which all is well, drawn as a line; None where there is none.
     """
 
     name: str
@@ -35,7 +34,11 @@ class Panel(NamedTuple):
     label: str
     text: str
     log: bool = False
-    ideal: float | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The best number of the first measure, drawn as a line; None where there is none."""
+        return best(self.measures[0])
 
 
 _RETURN, _BIAS, _NORM, _STEADY, _NETWORK = (
@@ -62,7 +65,6 @@ PANELS: tuple[Panel, ...] = (
         (BIAS, "values/bias_mean_normalised", "values/bias_error"),
         "mean of Q − G",
         "Above 0 the critic promises more than follows; it should stay near 0 and not grow.",
-        ideal=0.0,
     ),
     Panel(
         "overestimation",
@@ -71,14 +73,13 @@ PANELS: tuple[Panel, ...] = (
         ("values/overestimation_rate",),
         "share of states",
         "0.5 is even-handed; at 0 or 1 the bias dwarfs the spread.",
-        ideal=0.5,
     ),
     Panel(
         "spread",
         _BIAS,
         "Spread of the error over states",
         ("values/bias_std", "values/absolute_discrepancy", "values/rank_correlation"),
-        "standard deviation of Q − G",
+        "std of Q − G",
         "The error beyond the bias; it holds the chance of task and policy too.",
     ),
     Panel(
@@ -112,7 +113,7 @@ PANELS: tuple[Panel, ...] = (
         _NORM,
         "Certified error of the tracked norm",
         ("sn/sigma_error",),
-        "relative error, at most",
+        "relative error",
         "How far a true norm may lie above the one divided by; healthy below 1e-3.",
         log=True,
     ),
@@ -121,7 +122,7 @@ PANELS: tuple[Panel, ...] = (
         _NORM,
         "Certified Lipschitz bound of the critic",
         ("sn/lipschitz_bound", "sn/lipschitz_bound_state", "sn/lipschitz_bound_action"),
-        "value per unit of input",
+        "value per unit",
         "No value can change faster with its input than this.",
         log=True,
     ),
@@ -142,14 +143,13 @@ PANELS: tuple[Panel, ...] = (
         "return",
         "How far the return has fallen below the best evaluation before; 0 is a run that never "
         "gets worse.",
-        ideal=0.0,
     ),
     Panel(
         "churn",
         _STEADY,
         "Churn of one update",
         ("values/churn", "values/churn_k", "values/disagreement"),
-        "mean abs change of Q",
+        "mean abs change",
         "How much one update moves the values of states it was not made for.",
         log=True,
     ),
@@ -240,6 +240,12 @@ OTHER_KEYS: tuple[Key, ...] = (
         "run",
     ),
 )
+
+
+def best(measure: str) -> float | None:
+    """The number of a measure that is best, as the registry has it; None where there is none."""
+    key = find(measure) if measure.startswith("values/") else None
+    return key.best if key else None
 
 
 def sections() -> dict[str, list[Panel]]:

@@ -1,7 +1,7 @@
 """What a report says of the scores at the end: verdicts, tables, and what is drawn of them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 # Of these the page shows tables, paired differences and verdicts without being asked.
 MAIN = (RETURN, BIAS)
 _THRESHOLDS, _POINTS = 101, 51
-_STATISTICS = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
+# What a comparison can say, for the eye: never by colour alone.
+KINDS: Mapping[str, dict[str, str]] = {
+    "better": {"sign": "▲", "word": "established, for the better"},
+    "worse": {"sign": "▼", "word": "established, for the worse"},
+    "changed": {"sign": "●", "word": "established, neither better nor worse"},
+    "suggested": {"sign": "◐", "word": "suggested, not established"},
+    "open": {"sign": "○", "word": "not established"},
+}
+_STATISTICS = {
+    "iqm": "IQM",
+    "median": "Median",
+    "mean": "Mean",
+    "optimality_gap": "Optimality gap",
+}
 
 
 class Comparison:
@@ -42,20 +55,53 @@ class Comparison:
         if any(task not in self._ranges for task in subject.tasks):
             self._ranges = {}
 
-    def verdicts(self) -> list[dict[str, str]]:
-        """A sentence for each comparison; main measures first, then as the panels have them."""
+    def verdicts(self) -> dict[str, list[dict[str, Any]]]:
+        """A sentence for each comparison, and what they say at a glance.
+
+        Returns:
+            ``main`` and ``others``: ``task``, ``algo``, ``measure``, ``text``, and the ``kind``,
+            ``sign`` and ``word`` of :data:`KINDS`. ``glances``, one for each main measure:
+            ``caption``, ``head`` (variants), ``rows`` of ``task``, ``algo`` and ``cells``.
+        """
         order = [*MAIN, *(measure for panel in self.subject.panels for measure in panel.measures)]
-        rows = _ordered(self.summary.differences, self.subject, measures=list(dict.fromkeys(order)))
-        return [
+        rows = _ordered(self.summary.differences, self.subject, list(dict.fromkeys(order)))
+        said = [
             {
                 "task": row["task"],
                 "algo": row["algo"],
                 "measure": row["measure"],
                 "text": row["sentence"],
-                "kind": _kind(row),
+                **_kind(row),
             }
             for row in rows
         ]
+        return {
+            "main": [verdict for verdict in said if verdict["measure"] in MAIN],
+            "others": [verdict for verdict in said if verdict["measure"] not in MAIN],
+            "glances": [glance for measure in MAIN if (glance := self._glance(measure, rows))],
+        }
+
+    def _glance(self, measure: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+        """One measure's differences, a row per task and algorithm, a column per variant."""
+        places: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+        for row in rows:
+            if row["measure"] == measure:
+                signed = ("+" if row["difference"] > 0 else "") + text(row["difference"])
+                cell = _kind(row) | {"text": signed if row["pairs"] else ""}
+                places.setdefault((row["task"], row["algo"]), {})[row["variant"]] = cell
+        head = [variant for variant in self.subject.variants if variant != self.subject.baseline]
+        if not places:
+            return None
+        what = "Return" if measure == RETURN else "Distance of the bias from 0 (less is better)"
+        none = {"kind": "open", "text": ""}
+        return {
+            "caption": f"{what}: difference from {self.subject.baseline} {HOW_WORDS[self.how]}",
+            "head": head,
+            "rows": [
+                {"task": task, "algo": algo, "cells": [cells.get(name, none) for name in head]}
+                for (task, algo), cells in places.items()
+            ],
+        }
 
     def tables(self) -> list[Text]:
         """Scores and differences, as texts."""
@@ -93,14 +139,9 @@ class Comparison:
             (*names, *(cell.get(statistic, "–") for statistic in _STATISTICS))
             for names, cell in found.items()
         ]
-        head = (
-            "Algorithm",
-            "Variant",
-            *(name.capitalize() if name != "IQM" else name for name in _STATISTICS.values()),
-        )
-        return Text(
-            "aggregates", f"Normalised returns over all tasks, with {self._level}s", head, rows, 2
-        )
+        head = ("Algorithm", "Variant", *_STATISTICS.values())
+        caption = f"Normalised returns over all tasks, with {self._level}s"
+        return Text("aggregates", caption, head, rows, 2)
 
     def _differences(self) -> Text:
         rows = [
@@ -167,7 +208,7 @@ class Comparison:
             "name": "aggregates",
             "kind": "rows",
             "title": "Normalised return over all tasks",
-            "text": f"Interquartile mean {when}, of returns that the study's references bring to 0 and 1.",
+            "text": f"Interquartile mean {when}, of returns normalised by the study's references.",
             "label": "IQM of normalised returns",
             "parts": self._parts(
                 row | {"y": row["estimate"], "task": ""}
@@ -194,7 +235,7 @@ class Comparison:
             "random, on the same task; 0.5 says nothing either way.",
             "label": "probability",
             "ideal": 0.5,
-            "range": [0, 1],
+            "range": [-0.03, 1.03],
             "parts": self._parts(
                 row | {"y": row["probability"], "task": ""}
                 for row in _ordered(summary.improvement, self.subject, measures=[RETURN])
@@ -204,11 +245,11 @@ class Comparison:
             "name": "profiles",
             "kind": "along",
             "title": "Performance profiles",
-            "text": f"Share of runs whose return {when} exceeds the number on the x axis; higher is "
-            "better, and curves that cross mean that neither is better throughout.",
+            "text": f"Share of runs whose return {when} exceeds the number on the x axis; higher "
+            "is better, and curves that cross mean that neither is better throughout.",
             "x": "normalised return" if self._ranges else "return",
             "label": "share of runs above",
-            "range": [0, 1.02],
+            "range": [-0.02, 1.03],
             "parts": list(self._profiles()),
         }
         yield {
@@ -318,7 +359,7 @@ class Comparison:
             both = of[row["variant"]] - of[self.subject.baseline]
             both = both.dropna()
             whole = math.isfinite(row["low"])
-            what = "distance of the bias from 0" if distance else "return"
+            what = "|bias|" if distance else "return"
             found.append(
                 {
                     "t": self.subject.tasks.index(row["task"]),
@@ -329,7 +370,7 @@ class Comparison:
                     "y": number(row["difference"]),
                     "lo": number(row["low"]) if whole else None,
                     "hi": number(row["high"]) if whole else None,
-                    "label": f"{what}, minus that of {self.subject.baseline}",
+                    "label": f"{what}, minus {self.subject.baseline}",
                 }
             )
         return found
@@ -347,14 +388,16 @@ def _curve(place: int, at: Any, band: Any) -> dict[str, Any]:
     return found
 
 
-def _kind(row: dict[str, Any]) -> str:
-    """For colours: established for the better or for the worse, or otherwise."""
-    if row["grade"] == "not established":
-        return "open"
+def _kind(row: Mapping[str, Any]) -> dict[str, str]:
     best = float(row["best"])
-    if row["grade"] == "suggested" or math.isnan(best):
-        return "suggested" if row["grade"] == "suggested" else "changed"
-    return "better" if (row["difference"] > 0) == math.isinf(best) else "worse"
+    if row["grade"] != "established":
+        kind = "open" if row["grade"] == "not established" else "suggested"
+    elif math.isnan(best):
+        kind = "changed"
+    else:
+        # A finite best number is compared by the distances from it, of which less is better.
+        kind = "better" if (row["difference"] > 0) == math.isinf(best) else "worse"
+    return {"kind": kind, **KINDS[kind]}
 
 
 def _ordered(

@@ -10,7 +10,8 @@ import numpy as np
 
 from snrl.runs.folder import written_aside
 from snrl.studies.panels import Panel
-from snrl.studies.report.curves import Curve
+from snrl.studies.report.curves import Curve, Floats
+from snrl.studies.report.style import Style
 from snrl.studies.report.subject import Subject
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def draw_panel(subject: Subject, panel: Panel, curves: Sequence[Curve], folder: 
         by_place.setdefault((curve.cell.task, curve.cell.algo), []).append(curve)
 
     def fill(axes: "Axes", place: tuple[str, str]) -> None:
-        if panel.ideal is not None:
-            axes.axhline(panel.ideal, color=_IDEAL, lw=0.8, ls=":")
+        if panel.best is not None:
+            axes.axhline(panel.best, color=_IDEAL, lw=0.8, ls=":")
         order = {variant: i for i, variant in enumerate(subject.variants)}
         for curve in sorted(by_place[place], key=lambda c: order[c.cell.variant]):
             style = subject.styles[curve.cell.variant]
@@ -202,9 +203,14 @@ def _fill_along(
             np.array(row.get(key, [np.nan] * len(row["x"])), float)
             for key in ("x", "y", "lo", "hi")
         )
-        axes.fill_between(x, low, high, color=style.colour, alpha=0.2, lw=0)
-        axes.plot(x, y, c=style.colour, ls=style.linestyle, lw=1.4)
+        _line(axes, style, x, y, low, high)
     axes.set_xlabel(label)
+
+
+def _line(axes: "Axes", style: Style, x: Floats, y: Floats, low: Floats, high: Floats) -> None:
+    axes.fill_between(x, low, high, color=style.colour, alpha=0.2, lw=0)
+    dot = "o" if len(x) == 1 else None
+    axes.plot(x, y, c=style.colour, ls=style.linestyle, lw=1.4, marker=dot)
 
 
 def _legend(subject: Subject, figure: "Figure") -> None:

@@ -231,7 +231,7 @@
     const names = kept.map((row) => safe(style(row.v).name));
     return {
       data: kept.map((row, i) => ({
-        type: "scatter", mode: "markers", x: [row.y], y: [names[i]], name: names[i],
+        type: "scatter", mode: "markers", x: [row.y], y: [names[i]], name: names[i], cliponaxis: false,
         marker: { color: style(row.v).colour, size: 9 },
         error_x: row.lo === null ? undefined : {
           type: "data", symmetric: false, array: [row.hi - row.y], arrayminus: [row.y - row.lo],
@@ -267,7 +267,7 @@
     kept.forEach((pair) => {
       const name = safe(style(pair.v).name);
       data.push({
-        type: "scatter", mode: "markers", x: pair.d, y: pair.d.map(() => name), text: pair.s.map((s) => safe(`seed ${s}`)),
+        type: "scatter", mode: "markers", x: pair.d, y: pair.d.map(() => name), cliponaxis: false, text: pair.s.map((s) => safe(`seed ${s}`)),
         marker: { color: faded(style(pair.v).colour, 0.55), size: 8, symbol: "circle-open", line: { width: 1.5 } },
         name, hovertemplate: "%{text}: %{x:.4~g}",
       }, {

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from snrl.studies.panels import explained
+from snrl.studies.report.comparison import KINDS
 from snrl.studies.report.subject import Subject, command_of
 from snrl.studies.report.tables import Text
 from snrl.studies.statistics.words import METHOD
@@ -19,7 +20,7 @@ def render(
     subject: Subject,
     data: Mapping[str, Any],
     tables: Sequence[Text],
-    verdicts: Sequence[Mapping[str, str]],
+    verdicts: Mapping[str, Any],
     notices: Sequence[str],
     method: str,
     command: str,
@@ -30,8 +31,7 @@ def render(
         subject: What the report is about.
         data: What the script draws, as :func:`snrl.studies.report.payload.payload` gives it.
         tables: Shown above the plots of scores.
-        verdicts: ``task``, ``algo``, ``measure``, ``text`` and ``kind`` (``better``, ``worse``,
-            ``changed``, ``suggested`` or ``open``) of each comparison.
+        verdicts: As :meth:`snrl.studies.report.comparison.Comparison.verdicts` gives them.
         notices: What a reader must know first.
         method: How estimates and intervals are made.
         command: Which makes the report again.
@@ -64,7 +64,7 @@ def render(
         {"name": name, "panels": panels, "anchor": f"panels-{place}"}
         for place, (name, panels) in enumerate(sections.items())
     ]
-    commands = [command_of(subject.table, run) for run in subject.table.runs["run"]]
+    commands = [command_of(subject.table, run) for run in subject.runs["run"]]
     return template.render(
         title=subject.title,
         lead=subject.description,
@@ -79,6 +79,7 @@ def render(
         ],
         notices=notices,
         verdicts=verdicts,
+        signs=[{"kind": kind, **texts} for kind, texts in KINDS.items()],
         verdict_note=f"Each variant against {subject.baseline}. {METHOD}",
         tables=tables,
         panel_sections=panel_sections,
@@ -98,7 +99,7 @@ def render(
 
 def _runs(subject: Subject) -> list[dict[str, Any]]:
     rows = []
-    for run in subject.table.runs.itertuples():
+    for run in subject.runs.itertuples():
         planned = "" if str(run.total_timesteps) == "<NA>" else f"{run.total_timesteps:,}"
         kind = {"done": "done", "unknown": "done", "failed": "failed"}.get(
             str(run.status), "unfinished"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from snrl.studies.panels import PANELS, RETURN, Panel, explained
+from snrl.studies.panels import PANELS, RETURN, Panel, best, explained
 from snrl.studies.report.curves import Cell, Curve, Floats
 from snrl.studies.report.subject import Subject
 
@@ -29,6 +29,7 @@ def payload(
     """
     places = _Places(subject)
     drawn = {measure: group for measure, group in curves.items() if measure != UPDATES}
+    every = [curve for group in drawn.values() for curve in group]
     return {
         "tasks": subject.tasks,
         "algos": subject.algos,
@@ -51,10 +52,7 @@ def payload(
         "cells": places.cells,
         "grids": places.grids,
         "budgets": [
-            max(
-                (c.steps[-1] for group in drawn.values() for c in group if c.cell.task == task),
-                default=1.0,
-            )
+            max((curve.steps[-1] for curve in every if curve.cell.task == task), default=1.0)
             for task in subject.tasks
         ],
         "updates": _updates(curves.get(UPDATES, []), places),
@@ -135,7 +133,7 @@ def _measure(measure: str) -> dict[str, Any]:
             "label": panel.label,
             "text": panel.text,
             "log": panel.log,
-            "ideal": panel.ideal,
+            "ideal": panel.best,
         }
     found = {name: key for names, key in explained() for name in names}.get(measure)
     formula = "" if found is None else found.formula.replace("`", "")
@@ -146,7 +144,7 @@ def _measure(measure: str) -> dict[str, Any]:
         "label": measure,
         "text": formula[:1].upper() + formula[1:] + "." + healthy if formula else "",
         "log": False,
-        "ideal": None,
+        "ideal": best(measure),
     }
 
 

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snrl.runs.errors import ConfigError
 from snrl.studies.collect import Table
 from snrl.studies.panels import PANELS, Panel
 from snrl.studies.report.style import Style, styles
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Which notices of one kind are given in full.
 _SHOWN = 12
@@ -67,9 +70,21 @@ class Subject:
         return f"{' × '.join(counts)}: {_counted(len(self.table.runs), 'run')}, {done}"
 
     @cached_property
+    def runs(self) -> "pd.DataFrame":
+        """The runs in the order in which they are shown, those that failed first."""
+        runs = self.table.runs
+        orders = {"task": self.tasks, "algo": self.algos, "variant": self.variants}
+        keys = {name: runs[name].map(list(order).index) for name, order in orders.items()}
+        keyed = runs.assign(**keys, failed=runs["status"] != "failed")
+        order = keyed.sort_values(["failed", *orders, "seed"], kind="stable").index
+        return runs.loc[order]
+
+    @cached_property
     def notices(self) -> tuple[str, ...]:
         """What a reader must know before believing anything."""
-        return (*self._missing(), *self._unfinished(), *self.table.notices)
+        root = f"{self.table.folder}/"
+        read = [line.removeprefix(root) for line in self.table.notices]
+        return (*self._missing(), *self._unfinished(), *read)
 
     def _missing(self) -> list[str]:
         planned = 1
@@ -87,8 +102,8 @@ class Subject:
         runs = self.table.runs
         left = runs[~runs["status"].isin(["done", "unknown"])]
         lines = [
-            f"{run.run} is {run.status} after {run.timesteps:,} steps"
-            + (f": {run.reason}" if isinstance(run.reason, str) else "")
+            f"{run.run}: {run.status} after {run.timesteps:,} steps"
+            + (f", {run.reason}" if isinstance(run.reason, str) else "")
             for run in left.head(_SHOWN).itertuples()
         ]
         if len(left) > _SHOWN:

@@ -32,8 +32,8 @@ def write_report(
     *,
     how: str = "final",
     baseline: str | None = None,
-    options: Options = Options(),
-    say: Say = lambda _: None,
+    options: Options | None = None,
+    say: Say | None = None,
 ) -> Path:
     """Write the report of all runs below a folder.
 
@@ -42,8 +42,8 @@ def write_report(
         out: Where to; ``report`` in the folder if None. Files of an earlier report are replaced.
         how: What stands for a run: ``final``, ``last_tenth`` or ``auc``.
         baseline: The variant that others are compared with; None for the study's, else ``plain``.
-        options: How intervals are made.
-        say: Is told what is being done.
+        options: How intervals are made; the statistics' own defaults if None.
+        say: Is told what is being done, a line at a time.
 
     Returns:
         The page, ``index.html``; beside it ``figures/``, ``tables/``, ``runs.parquet`` and
@@ -54,6 +54,8 @@ def write_report(
             cannot be written.
     """
     _check_installed()
+    options = options or Options()
+    say = say or (lambda _: None)
     folder = Path(folder)
     out = folder / FOLDER if out is None else Path(out)
     say(f"reading {folder}")
