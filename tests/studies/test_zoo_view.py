@@ -12,7 +12,8 @@ import pytest
 from snrl.runs.errors import ConfigError
 from snrl.studies.collect import collect
 from snrl.studies.zoo_view import zoo_view
-from tests.studies.conftest import SEEDS, TASKS, VARIANTS
+
+from .real_runs import SEEDS, TASKS, VARIANTS
 
 
 def _run(command: list[str]) -> str:

@@ -71,7 +71,7 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
     config = read_yaml(folder.config, notices)
     sn = config.get("sn")
     record = Record(
-        task=_task(config.get("env")),
+        task=task_name(config.get("env")),
         algo=str(config.get("algo", UNKNOWN)),
         seed=_integer(config.get("seed")),
         status=str(status.get("status", UNKNOWN)),
@@ -100,7 +100,7 @@ def read_sb3(path: Path, notices: Notices) -> Record:
     record.add(read_csv(path / "progress.csv", notices))
     series, task = read_monitors(sorted(path.glob("*monitor.csv")), notices)
     record.add(series)
-    record.task = _task(task)
+    record.task = task_name(task)
     record.variant = _variant_of_path(path)
     return record
 
@@ -115,7 +115,7 @@ def read_zoo(path: Path, notices: Notices) -> Record:
         total = _integer(config.get("n_timesteps"))
     policy = str(config.get("policy", ""))
     record = Record(
-        task=_task(arguments.get("env", parameters.name)),
+        task=task_name(arguments.get("env", parameters.name)),
         algo=str(arguments.get("algo", _algorithm(path))),
         seed=_integer(arguments.get("seed")),
         total_timesteps=total,
@@ -132,7 +132,8 @@ def read_zoo(path: Path, notices: Notices) -> Record:
     return record
 
 
-def _task(name: Any) -> str:
+def task_name(name: Any) -> str:
+    """The id of a task without the module that registers it, which ``module:id`` names."""
     return str(name).split(":")[-1] if name else UNKNOWN
 
 
@@ -144,7 +145,7 @@ def _integer(value: Any) -> int | None:
 
 
 def _algorithm(path: Path) -> str:
-    words = (word for part in reversed(path.parts) for word in re.split(r"[-. ]|_(?=\d)", part))
+    words = (word for part in reversed(path.parts) for word in re.split(r"[-_. ]", part))
     return next((word.lower() for word in words if word.lower() in _ALGORITHMS), UNKNOWN)
 
 

@@ -23,7 +23,8 @@ _WINDOW = 100
 def read_evaluations(path: Path, notices: Notices) -> dict[str, Series]:
     """Read ``evaluations.npz`` of SB3's ``EvalCallback``: the mean over the episodes of each."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because np.load leaves a file open that it fails to read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             steps = np.asarray(arrays["timesteps"], dtype=np.int64)
             names = {
                 "eval/mean_reward": "results",

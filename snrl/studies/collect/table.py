@@ -82,7 +82,19 @@ def collect(folder: Path) -> Table:
         names.append(path.relative_to(folder).as_posix())
         records.append(record)
     name_variants(records)
-    return Table(folder, _runs(names, records), _evaluations(names, records), study, notices.lines)
+    return tabulate(folder, names, records, study, notices.lines)
+
+
+def tabulate(
+    folder: Path,
+    names: Sequence[str],
+    records: Sequence[Record],
+    study: Mapping[str, Any],
+    notices: tuple[str, ...],
+) -> Table:
+    """Put runs into tables; ``names`` are theirs, in the same order."""
+    runs, evaluations = _runs(names, records), _evaluations(names, records)
+    return Table(folder, runs, evaluations, study, notices)
 
 
 def _runs(names: Sequence[str], records: Sequence[Record]) -> "pd.DataFrame":

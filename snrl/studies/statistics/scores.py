@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from snrl.studies.collect import Table
+from snrl.studies.collect.folders import task_name
 from snrl.studies.statistics.aggregates import Scores
 from snrl.studies.statistics.curves import align, area
 
@@ -113,9 +114,11 @@ def normalize(scores: ArrayLike, low: ArrayLike, high: ArrayLike) -> Scores:
 
 
 def references(study: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """The references ``{task: (low, high)}`` that a study states."""
+    """The references ``{task: (low, high)}`` that a study states, by the tasks' names in tables."""
     stated: Mapping[str, Any] = study.get("references") or {}
-    return {str(task): (float(pair["low"]), float(pair["high"])) for task, pair in stated.items()}
+    return {
+        task_name(task): (float(pair["low"]), float(pair["high"])) for task, pair in stated.items()
+    }
 
 
 def groups(
@@ -137,7 +140,7 @@ def score_matrix(
         how: Which score.
         by_seed: Whether rows are the seeds in ascending order of all that there are in ``frame``,
             so that a row is one seed; runs without a seed are left out, and those of one seed are
-            averaged. Otherwise a column holds its task's runs in no order.
+            averaged. Otherwise a column holds its task's runs, in the order of their seeds.
 
     Returns:
         Shape ``(n_runs, n_tasks)``, NaN where a task has fewer runs.
@@ -146,6 +149,7 @@ def score_matrix(
         seeded = frame[frame["seed"].notna()]
         wide = seeded.groupby(["seed", "task"])[how].mean().unstack("task")
         return np.asarray(wide.reindex(columns=list(tasks)).to_numpy(dtype=np.float64))
+    frame = frame.sort_values(["seed", "run"])
     columns = [frame.loc[frame["task"] == task, how].to_numpy(dtype=np.float64) for task in tasks]
     matrix = np.full((max(1, *(len(column) for column in columns)), len(columns)), np.nan)
     for index, column in enumerate(columns):

@@ -121,7 +121,9 @@ def _cells(
     frame: "pd.DataFrame", hows: Sequence[str], options: Options
 ) -> Iterator[dict[str, Any]]:
     for (task, algo, variant), cell in groups(frame, ("task", "algo", "variant")):
-        wide = cell.set_index(["run", "measure"])[list(hows)].unstack("measure")
+        # In the order of their seeds, so that the draws do not depend on the names of folders.
+        runs = cell.assign(seed=cell["seed"].fillna(-1)).set_index(["seed", "run", "measure"])
+        wide = runs[list(hows)].unstack("measure").sort_index()
         names = flat(wide.columns)
         numbers = wide.to_numpy(dtype=np.float64)
         n_diverged = int(cell.loc[cell["diverged"], "run"].nunique())

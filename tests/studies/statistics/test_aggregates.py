@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from snrl.studies.statistics.aggregates import iqm, mean, median, optimality_gap
-from tests.studies.statistics.oracle import metrics
+
+from .oracle import metrics
 
 PAIRS = [
     (mean, metrics.aggregate_mean),

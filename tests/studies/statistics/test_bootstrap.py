@@ -5,7 +5,8 @@ import pytest
 
 from snrl.studies.statistics.aggregates import iqm, mean, median
 from snrl.studies.statistics.bootstrap import band, bounds, interval
-from tests.studies.statistics.oracle import library, metrics
+
+from .oracle import library, metrics
 
 
 def test_equals_rliables_within_bootstrap_error() -> None:

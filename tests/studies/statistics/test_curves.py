@@ -3,7 +3,8 @@ import pytest
 
 from snrl.studies.statistics.aggregates import iqm
 from snrl.studies.statistics.curves import align, area, performance_profile, sample_efficiency
-from tests.studies.statistics.oracle import library, metrics
+
+from .oracle import library, metrics
 
 
 def test_profiles_equal_rliables() -> None:

@@ -20,7 +20,7 @@ def test_what_seeds_share_cancels() -> None:
     assert found.p_value == found.smallest_p == 2**-9
 
 
-@pytest.mark.parametrize("pairs", [1, 2, 5, 9])
+@pytest.mark.parametrize("pairs", [2, 5, 9])
 def test_exact_p_equals_scipys(pairs: int) -> None:
     differences = np.random.default_rng(pairs).normal(0.5, 1, size=pairs)
     expected = stats.permutation_test(
