@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             options=Options(arguments.confidence, arguments.resamples, arguments.seed),
             say=None if arguments.quiet else _say,
         )
+        if arguments.zoo_view is not None:
+            _view(arguments.folder, arguments.zoo_view)
     except ConfigError as error:
         print(f"snrl.report: error: {' '.join(str(error).split())}", file=sys.stderr)
         return _BAD_INPUT
@@ -64,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     print(f"report: {page}")
     return 0
+
+
+def _view(folder: Path, view: Path) -> None:
+    from snrl.studies.collect import collect
+    from snrl.studies.zoo_view import zoo_view
+
+    _say(f"RL Zoo's scripts read the view so: {zoo_view(collect(folder), view)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--seed", type=_seed, default=0, metavar="N", help="of the bootstrap (default: 0)"
+    )
+    parser.add_argument(
+        "--zoo-view",
+        type=Path,
+        metavar="DIR",
+        help="also link the runs there as RL Zoo's plotting scripts look for them",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return parser

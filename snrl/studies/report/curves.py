@@ -57,8 +57,8 @@ def average(
 ) -> dict[str, list[Curve]]:
     """Average measures over the seeds of each task, algorithm and variant.
 
-    Runs are brought to common steps: those at which most of the cell's runs were measured. Where a
-    run ends early, the curve goes on with the others.
+    Runs are brought to common steps: those at which at least half of the cell's runs were
+    measured. Where a run ends early, the curve goes on with the others.
 
     Args:
         evaluations: As :func:`snrl.studies.collect.collect` gives them.
@@ -127,11 +127,11 @@ def _cell(cell: Cell, rows: "pd.DataFrame", resamples: int, seed: int) -> list[t
 
 
 def _grid(steps: list[Floats]) -> Floats:
-    """Common steps of several runs, not too many."""
+    """Steps at which at least half of the runs were measured, not too many."""
     every, counts = np.unique(
         np.concatenate([np.unique(each) for each in steps]), return_counts=True
     )
-    grid = every[counts == counts.max()]
+    grid = every[2 * counts >= len(steps)]
     longest = max(len(each) for each in steps)
     if len(grid) < min(longest, _MAX_POINTS) / 2:
         # Runs that were measured each at their own steps.
@@ -139,7 +139,7 @@ def _grid(steps: list[Floats]) -> Floats:
         grid = np.unique(np.linspace(start, every[-1], min(longest, _MAX_POINTS)).round())
     if len(grid) > _MAX_POINTS:
         grid = grid[np.linspace(0, len(grid) - 1, _MAX_POINTS).round().astype(int)]
-    return grid
+    return np.asarray(grid)
 
 
 def _increasing(steps: Floats, values: Floats) -> tuple[Floats, Floats]:

@@ -41,10 +41,9 @@ def render(
     """
     from jinja2 import Environment
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
-    def own(name: str) -> str:
-        return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    def own(name: str, package: str = __package__) -> str:
+        return files(package).joinpath(name).read_text(encoding="utf-8")
 
     # "</script>" and "<!--" end a script wherever they stand in it.
     plain = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
@@ -92,7 +91,7 @@ def render(
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
         css=Markup(own("page.css")),
         script=Markup(own("page.js")),
-        plotly=Markup(get_plotlyjs()),
+        plotly=Markup(own("package_data/plotly.min.js", "plotly")),
         data=Markup(plain),
     )
 

@@ -1,7 +1,7 @@
 """What a report is about: the runs of a folder, in the order in which they are shown."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,7 @@ def subject(table: Table, baseline: str | None = None) -> Subject:
     )
 
 
-def _order(found: Sequence[str], stated: Any) -> list[str]:
+def _order(found: Iterable[str], stated: Any) -> list[str]:
     """As the study states it; what it does not name is sorted, numbers by their size."""
     known = [str(name) for name in stated] if isinstance(stated, Mapping | list) else []
     names = [str(name) for name in found]

@@ -11,6 +11,7 @@ from snrl.runs.folder import written_aside
 from snrl.studies.collect import collect, write_parquet
 from snrl.studies.report.comparison import Comparison
 from snrl.studies.report.curves import Curve, average
+from snrl.studies.report.drawing import Drawing
 from snrl.studies.report.figures import draw_panel, draw_scores
 from snrl.studies.report.page import render
 from snrl.studies.report.payload import UPDATES, payload
@@ -68,10 +69,12 @@ def write_report(
     comparison = Comparison(about, summary, how)
     say("curves")
     curves = average(about.table.evaluations, [*measures, UPDATES], _CURVE_RESAMPLES, options.seed)
-    drawn, tables = comparison.drawn(), comparison.tables()
+    drawn, tables = Drawing(comparison).drawn(), comparison.tables()
     command = ["python", "-m", "snrl.report", str(folder)]
-    if out != folder / FOLDER:
-        command += ["--out", str(out)]
+    command += ["--out", str(out)] if out != folder / FOLDER else []
+    command += ["--baseline", baseline] if baseline is not None else []
+    command += ["--how", how] if how != "final" else []
+    command += _changed(options)
     html = render(
         about,
         payload(about, curves, drawn),
@@ -131,6 +134,17 @@ def _draw(
         if panel.measures[0] in curves:
             say(f"figures: {panel.measures[0]}")
             draw_panel(about, panel, curves[panel.measures[0]], folder)
+
+
+def _changed(options: Options) -> list[str]:
+    """The flags that give these options."""
+    usual = Options()
+    return [
+        word
+        for name in ("confidence", "resamples", "seed")
+        if (value := getattr(options, name)) != getattr(usual, name)
+        for word in (f"--{name}", str(value))
+    ]
 
 
 def _method(options: Options) -> str:
