@@ -90,6 +90,7 @@
   function queue(plot) {
     if (!waiting.size) requestAnimationFrame(work);
     waiting.add(plot);
+    at("main").setAttribute("aria-busy", "true");
   }
   function work() {
     // A few at a time, so that the page answers meanwhile.
@@ -100,6 +101,7 @@
       if (performance.now() > end) break;
     }
     if (waiting.size) requestAnimationFrame(work);
+    else at("main").removeAttribute("aria-busy");
   }
   function draw(plot) {
     plot.dirty = false;

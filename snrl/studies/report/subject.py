@@ -157,8 +157,8 @@ def _order(found: Iterable[str], stated: Any) -> list[str]:
     known = [str(name) for name in stated] if isinstance(stated, Mapping | list) else []
     names = [str(name) for name in found]
 
-    def natural(name: str) -> list[tuple[float, str]]:
-        return [(float(n or 0), text) for text, n in re.findall(r"(\D*)(\d*)", name)]
+    def natural(name: str) -> list[tuple[str, int]]:
+        return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
     rest = sorted((name for name in names if name not in known), key=natural)
     return [name for name in known if name in names] + rest

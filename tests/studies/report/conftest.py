@@ -10,15 +10,18 @@ from snrl.studies.report import write_report
 from snrl.studies.statistics import Options
 from tests.studies.report.synthetic import write_study
 
-HOSTILE = "<script>alert(1)</script>"
+# Names that are code: a task's may hold anything, a variant's is that of a folder.
+TASK = "</script><img src=x onerror=alert(1)>"
+VARIANT = "<script>alert(2)$x$ 50% \\a_b & %{y}"
 OPTIONS = Options(resamples=200)
 
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 runs of three variants, one of them with a name that is code."""
+    """24 runs of two tasks, two algorithms and three variants."""
     folder = tmp_path_factory.mktemp("synthetic")
-    write_study(folder, variants=("plain", "sn", HOSTILE), seeds=2, evaluations=5)
+    tasks, variants = ("Pendulum-v1", TASK), ("plain", "sn", VARIANT)
+    write_study(folder, tasks, variants=variants, seeds=2, evaluations=5)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Run folders as a study leaves them, without the training: for tests and benchmarks."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,12 @@ def write_study(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text("name: synthetic\n", encoding="utf-8")
     paths = []
-    for task in tasks:
-        for algo in algos:
-            for rank, variant in enumerate(variants):
-                for seed in range(seeds):
-                    place = variant.replace("/", "_")
-                    path = folder / "runs" / task / algo / place / f"seed{seed}"
-                    _write_run(path, task, algo, rank, seed, evaluations, budget)
-                    paths.append(path)
+    for task, algo, (rank, variant), seed in product(
+        tasks, algos, enumerate(variants), range(seeds)
+    ):
+        place = folder / "runs" / task.replace("/", "_") / algo / variant / f"seed{seed}"
+        _write_run(place, task, algo, rank, seed, evaluations, budget)
+        paths.append(place)
     return paths
 
 
