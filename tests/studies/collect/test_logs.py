@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,11 +43,22 @@ def test_truncated_evaluations_are_skipped(tmp_path: Path, notices: Notices, kee
     assert line.startswith(f"{path}: skipped, is damaged")
 
 
+class _Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
 def test_pickles_in_evaluations_are_not_loaded(tmp_path: Path, notices: Notices) -> None:
-    path = tmp_path / "evaluations.npz"
-    np.savez(path, timesteps=[10, 20], results=np.array([[1.0], [1.0, 2.0]], dtype=object))
+    path, flag = tmp_path / "evaluations.npz", tmp_path / "flag"
+    np.savez(path, timesteps=[10], results=np.array([_Touches(flag)], dtype=object))
     assert read_evaluations(path, notices) == {}
     assert len(notices.lines) == 1
+    assert not flag.exists()
 
 
 def test_what_sb3s_loggers_write(tmp_path: Path, notices: Notices) -> None:

@@ -161,12 +161,14 @@ def test_damaged_runs_are_read_as_far_as_they_are_whole(
     assert (whole / "status.json").exists()
 
 
-def test_links_and_hidden_folders_are_not_followed(
+def test_links_hidden_folders_and_folders_of_a_run_are_no_runs(
     copy_run: Callable[..., Path], tmp_path: Path
 ) -> None:
     copy_run("run")
     (tmp_path / "link").symlink_to(tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / ".hidden" / "run")
+    # A checkpoint holds copies of a run's files.
+    shutil.copytree(tmp_path / "run", tmp_path / "run" / "checkpoint")
     assert collect(tmp_path).runs["run"].tolist() == ["run"]
     assert collect(tmp_path / "run").runs["run"].tolist() == ["."]
 
