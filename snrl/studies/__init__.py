@@ -1,4 +1,4 @@
-"""Many runs, compared: a study file, its plan, its execution.
+"""Many runs: planned, executed, collected, compared, reported.
 
-A study knows a run by its command line and its folder alone, and loads neither torch nor SB3.
+A study knows a run by its command line and its folder alone.
 """

@@ -1,29 +1,6 @@
-"""What the tests of studies share: a study file in a folder of its own."""
+"""What the tests of studies share."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from .real_runs import copy_run, sb3_runs, short_tasks, study, zoo_runs
+from .study_files import write_study
 
-import pytest
-import yaml
-
-MINIMAL: dict[str, Any] = {
-    "tasks": ["Pendulum-v1"],
-    "algorithms": ["sac", "td3"],
-    "variants": {"plain": None, "sn": {"sn": True, "sn_coef": 2}},
-    "seeds": 3,
-    "common": {"total_timesteps": 1000},
-}
-
-
-@pytest.fixture
-def write_study(tmp_path: Path) -> Callable[..., Path]:
-    """Write a study file: the minimal one, with keys changed, or left out where they are None."""
-
-    def write(file: str = "study.yaml", **changed: Any) -> Path:
-        content = {k: v for k, v in (MINIMAL | changed).items() if v is not None}
-        path = tmp_path / file
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
-        return path
-
-    return write
+__all__ = ["copy_run", "sb3_runs", "short_tasks", "study", "write_study", "zoo_runs"]
