@@ -35,6 +35,15 @@ class FastAlgorithm(OffPolicyAlgorithm):
         self._reason = reason
         return self._update
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether actions come from what the update has prepared, not from the policy's modules."""
+        return self._update is not None
+
+    def prepare(self) -> None:
+        """Prepare the update before the first call of ``train``, as when a training goes on."""
+        self._prepared(self.batch_size)
+
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],

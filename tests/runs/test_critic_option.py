@@ -11,7 +11,7 @@ from snrl.runs.build import build_model
 from snrl.runs.config import resolve
 from snrl.runs.envs import make_envs
 from snrl.runs.errors import ConfigError
-from snrl.runs.folder import create
+from snrl.runs.folder import opened
 
 SMALL = {"net_arch": ["8", "8"], "buffer_size": "100"}
 
@@ -33,8 +33,8 @@ def test_sn_is_one_stabilizer_among_others(
     config = resolve("sac", flags)
     assert (config.sn, config.critic) == (sn, critic)
     assert config.composition == composition or composition is None
-    folder = create(tmp_path / "run", config, {})
-    assert resolve("sac", {}, folder.config) == config
+    with opened(tmp_path / "run", config, {}) as folder:
+        assert resolve("sac", {}, folder.config) == config
 
 
 def test_options_reach_the_policy() -> None:
