@@ -28,7 +28,10 @@ def _rows(markdown: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(("name", "measure"), [("returns", RETURN), ("bias", BIAS)])
 def test_the_tables_are_the_statistics(runs: Path, report: Path, name: str, measure: str) -> None:
-    cells = summarise(collect(runs), measures=[measure], hows=("final",), options=OPTIONS).cells
+    cells = summarise(
+        collect(runs), measures=[RETURN, measure], hows=("final",), options=OPTIONS
+    ).cells
+    cells = cells[cells["measure"] == measure]
     rows = _rows((report / "tables" / f"{name}.md").read_text(encoding="utf-8"))
     assert len(rows) == len(cells) == 12
     expected = {
@@ -184,7 +187,7 @@ def test_bad_input_is_refused_in_one_line(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(runs), "--baseline", "snn", "--quiet", "--out", str(tmp_path)]) == 2
-    assert "no runs of the baseline snn; variants: plain, sn" in capsys.readouterr().err
+    assert "there are no runs of the baseline snn; variants: " in capsys.readouterr().err
     taken = tmp_path / "file"
     taken.write_text("")
     with pytest.raises(ConfigError, match="cannot write the report"):
