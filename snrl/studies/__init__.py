@@ -1,1 +1,4 @@
-"""Many runs: planned, executed, collected, compared, reported."""
+"""Many runs, compared: a study file, its plan, its execution.
+
+A study knows a run by its command line and its folder alone, and loads neither torch nor SB3.
+"""

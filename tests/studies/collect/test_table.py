@@ -105,6 +105,8 @@ def test_plain_sb3(sb3_runs: Path) -> None:
     rollouts = alone.evaluations[alone.evaluations["measure"] == "rollout/ep_rew_mean"]
     assert rollouts["timesteps"].tolist() == list(range(20, 161, 20))
     logged = first[first["measure"] == "rollout/ep_rew_mean"].set_index("timesteps")["value"]
+    # The log, where there is one, comes before the Monitor's file: every fourth episode.
+    assert logged.index.tolist() == [80, 160]
     found = rollouts.set_index("timesteps")["value"][logged.index]
     np.testing.assert_allclose(found, logged, rtol=1e-4)
 
