@@ -259,3 +259,10 @@ def test_curves_are_the_runs_interquartile_means(runs: Path, report: Path) -> No
         assert data["grids"][curve["x"]] == means.index.tolist()
         assert curve["y"] == pytest.approx(means.to_numpy(), rel=1e-4)
         assert (np.array(curve["lo"]) <= curve["y"]).all()
+
+
+def test_runs_without_a_reason_have_none_in_the_table(report: Path) -> None:
+    page = (report / "index.html").read_text(encoding="utf-8")
+    table = page[page.index('id="run-table"') : page.index('id="repeat"')]
+    assert table.count("<tr") == 25
+    assert "<td>None</td>" not in table
