@@ -107,7 +107,8 @@ def _runs(names: Sequence[str], records: Sequence[Record]) -> "pd.DataFrame":
         "variant": pd.array([record.variant for record in records], dtype="str"),
         "seed": pd.array([record.seed for record in records], dtype="Int64"),
         "status": pd.array([record.status for record in records], dtype="str"),
-        "reason": pd.array([record.reason for record in records], dtype="str"),
+        # An array of "str" would make a text, "None", of what is missing.
+        "reason": pd.Series([record.reason for record in records], dtype="str"),
         "timesteps": np.array([record.timesteps for record in records], dtype=np.int64),
         "total_timesteps": pd.array([record.total_timesteps for record in records], dtype="Int64"),
     }
@@ -125,7 +126,7 @@ def _column(values: Sequence[Any]) -> Any:
         if all(value is None or type(value) in types for value in values):
             return pd.array(list(values), dtype=dtype)  # type: ignore[call-overload]
     texts = [None if value is None else plain_text(value) for value in values]
-    return pd.array(texts, dtype="str")
+    return pd.Series(texts, dtype="str")
 
 
 def _evaluations(names: Sequence[str], records: Sequence[Record]) -> "pd.DataFrame":

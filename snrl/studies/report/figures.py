@@ -37,7 +37,9 @@ _LOOK: dict[Any, Any] = {
     "axes.formatter.use_mathtext": False,
 }
 _IDEAL = "#59616b"
-_WIDTH, _HEIGHT, _DPI = 2.6, 2.1, 200
+# Inches per letter of a label, about; letters of a name that are shown.
+_LETTER, _LONGEST = 0.07, 40
+_WIDTH, _HEIGHT, _DPI = 2.6, 2.1, 160
 
 
 def draw_panel(subject: Subject, panel: Panel, curves: Sequence[Curve], folder: Path) -> list[Path]:
@@ -85,6 +87,7 @@ def draw_grid(
     fill: Callable[["Axes", tuple[str, str]], None],
     folder: Path,
     height: float = _HEIGHT,
+    named: bool = False,
 ) -> list[Path]:
     """Draw small multiples, a row per algorithm and a column per task, with one legend.
 
@@ -96,16 +99,19 @@ def draw_grid(
         fill: Draws one.
         folder: Where to.
         height: Of a row, in inches.
+        named: Whether the y axis has the names of variants.
 
     Returns:
         The files.
     """
+    longest = max(len(_cut(variant)) for variant in subject.variants)
+    names = _LETTER * longest if named else 0.0
     tasks = [task for task in ("", *subject.tasks) if any(place[0] == task for place in places)]
     algos = [algo for algo in subject.algos if any(place[1] == algo for place in places)]
     with _look():
         from matplotlib.figure import Figure
 
-        size = (_WIDTH * max(len(tasks), 1.4) + 0.4, height * len(algos) + 0.7)
+        size = (_WIDTH * max(len(tasks), 1.4) + 0.4 + names, height * len(algos) + 0.7)
         figure = Figure(figsize=size, layout="constrained")
         every = figure.subplots(len(algos), len(tasks), squeeze=False)
         for row, algo in zip(every, algos, strict=True):
@@ -114,9 +120,14 @@ def draw_grid(
                     axes.set_axis_off()
                     continue
                 fill(axes, (task, algo))
-                axes.set_title(" · ".join(part for part in (task, algo) if part), loc="left")
+                if named and axes is not row[0]:
+                    axes.tick_params(labelleft=False)
+                axes.set_title(
+                    " · ".join(_cut(part, 24) for part in (task, algo) if part), loc="left"
+                )
             row[0].set_ylabel(label)
-        _legend(subject, figure)
+        if not named:
+            _legend(subject, figure)
         return _save(figure, folder / name)
 
 
@@ -144,15 +155,18 @@ def draw_scores(subject: Subject, drawn: Mapping[str, Any], folder: Path) -> lis
         The files.
     """
     files = []
+    draw = partial(draw_grid, subject, folder=folder)
     height = 0.7 + 0.24 * len(subject.variants)
     for summary in drawn["summaries"]:
         parts = {(part["task"], part["algo"]): part["rows"] for part in summary["parts"]}
         if summary["kind"] == "rows":
             fill = partial(_fill_rows, subject, parts, summary["label"], summary.get("ideal"))
-            files += draw_grid(subject, summary["name"], "", parts, fill, folder, height)
+            files += draw_grid(
+                subject, summary["name"], "", parts, fill, folder, height, named=True
+            )
         else:
             fill = partial(_fill_along, subject, parts, summary["x"])
-            files += draw_grid(subject, summary["name"], summary["label"], parts, fill, folder)
+            files += draw(summary["name"], summary["label"], parts, fill)
     for measure, pairs in drawn["paired"].items():
         name = measure.replace("/", "_")
         parts = {}
@@ -160,7 +174,7 @@ def draw_scores(subject: Subject, drawn: Mapping[str, Any], folder: Path) -> lis
             place = (subject.tasks[pair["t"]], subject.algos[pair["a"]])
             parts.setdefault(place, []).append(pair)
         fill = partial(_fill_rows, subject, parts, pairs[0]["label"], 0.0)
-        files += draw_grid(subject, f"paired_{name}", "", parts, fill, folder, height)
+        files += draw(f"paired_{name}", "", parts, fill, height=height, named=True)
     return files
 
 
@@ -184,7 +198,8 @@ def _fill_rows(
             axes.plot([row["lo"], row["hi"]], [line, line], c=style.colour, lw=2)
         if row["y"] is not None:
             axes.plot([row["y"]], [line], "D" if seeds else "o", c=style.colour, ms=5)
-    axes.set_yticks(range(len(rows)), [subject.variants[row["v"]] for row in rows])
+    names = [_cut(subject.variants[row["v"]]) for row in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(label)
@@ -217,13 +232,17 @@ def _legend(subject: Subject, figure: "Figure") -> None:
     from matplotlib.lines import Line2D
 
     lines = [
-        Line2D([], [], color=style.colour, ls=style.linestyle, lw=1.8, label=variant)
-        for variant, style in subject.styles.items()
+        Line2D([], [], color=style.colour, ls=style.linestyle, lw=1.8)
+        for style in subject.styles.values()
     ]
-    columns = max(1, min(len(lines), int(figure.get_figwidth() / 1.3)))
-    figure.legend(
-        lines, list(subject.styles), loc="outside lower center", ncols=columns, frameon=False
-    )
+    names = [_cut(variant) for variant in subject.variants]
+    room = _LETTER * max(map(len, names)) + 0.6
+    columns = max(1, min(len(lines), int(figure.get_figwidth() / room)))
+    figure.legend(lines, names, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _cut(name: str, longest: int = _LONGEST) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _save(figure: "Figure", path: Path) -> list[Path]:

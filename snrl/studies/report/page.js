@@ -40,9 +40,8 @@
 
   // ---- looks ---------------------------------------------------------------------------------
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads a little HTML and %{…} in its texts; names from files are neither.
-  const safe = (text) =>
-    String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  // Plotly reads a little HTML and TeX in its texts; names from files are neither.
+  const safe = (text) => String(text).replace(/[&<>$]/g, (letter) => `&#${letter.charCodeAt(0)};`);
   const faded = (colour, alpha) => {
     const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16));
     return `rgba(${r},${g},${b},${alpha})`;

@@ -240,7 +240,8 @@ def _is_finished(run: "pd.Series[Any]") -> bool:
     if run["status"] != "unknown":
         return bool(run["status"] == "done")
     total = run["total_timesteps"]
-    return bool(total is None or total != total or run["timesteps"] >= _FINISHED * total)
+    # Missing as pandas has it, which compares to nothing.
+    return str(total) == "<NA>" or bool(run["timesteps"] >= _FINISHED * total)
 
 
 def _diverged(table: Table) -> set[str]:
