@@ -75,7 +75,7 @@ def test_every_layer_inside_a_block_is_seen() -> None:
 def test_weights_are_the_applied_ones() -> None:
     model = build("weight_norm")
     probe = Probe(model)
-    before = probe.effective_weights(model.critic)
+    before = {name: x.clone() for name, x in probe.effective_weights(model.critic).items()}
     with torch.no_grad():
         for layer in probe.layers(model.critic).values():
             layer.weight.mul_(3)
