@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from snrl.critics import access
 from snrl.critics.randomness import Drawing
 from snrl.critics.stabilizers.base import Place, Stabilizer
+
+HeadT = TypeVar("HeadT")
 
 
 class HeadSubset(Drawing):
@@ -24,10 +26,12 @@ class HeadSubset(Drawing):
         super().__init__()
         self.subset = subset
 
-    def asked(self, heads: Sequence[nn.Sequential]) -> Sequence[nn.Sequential]:
+    def asked(self, heads: Sequence[HeadT]) -> Sequence[HeadT]:
+        """Give the heads that a target's forward asks."""
+        return self.drawn(heads) if self.training else heads
+
+    def drawn(self, heads: Sequence[HeadT]) -> list[HeadT]:
         """Draw heads without replacement, all subsets alike; in their order."""
-        if not self.training:
-            return heads
         order = torch.randperm(len(heads), generator=self.generator(torch.device("cpu")))
         return [heads[i] for i in sorted(order[: self.subset].tolist())]
 
@@ -65,7 +69,6 @@ class REDQ(Stabilizer):
     source: ClassVar[str] = "Chen et al. 2021, algorithm 1"
     place: ClassVar[Place] = Place.ENSEMBLE
     modal: ClassVar[tuple[type[nn.Module], ...]] = (HeadSubset,)
-    through_critic: ClassVar[bool] = True
     subset: int = 2
 
     def __post_init__(self) -> None:

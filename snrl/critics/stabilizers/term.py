@@ -1,6 +1,7 @@
 """What stabilisers do around the optimiser's steps, without an algorithm of their own."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -51,9 +52,10 @@ class BatchTerm(Term):
 
     That batch is the inputs of the critic's last forward in training mode, with gradients enabled,
     that had no gradient to send to its actions: the loss's, not the actor's. It is kept, by
-    reference, until the step. The term is evaluated in a forward of its own, with the weights that
-    the loss had, the same dropped units, and the same statistics of the batch; running ones are
-    afterwards as they were. A step without such a forward before it is a step without the term.
+    reference, until the step. The term is evaluated in a forward of its own that sees what the
+    loss's saw: weights, modes of modules, running statistics, dropped units. These are afterwards
+    as they were before. A step without such a forward before it is a step without the term. In
+    CrossQ, whose loss has the following states and actions in the same forward, so has the term.
     """
 
     def __init__(self, turn: int, critic: nn.Module, term: Callable[..., Tensor]) -> None:
@@ -67,7 +69,7 @@ class BatchTerm(Term):
         super().__init__(turn, critic.parameters())
         self._critic = critic
         self._term = term
-        self._batch: tuple[Any, ...] | None = None
+        self._batch: _Batch | None = None
         critic.register_forward_pre_hook(self._keep, with_kwargs=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,7 +80,7 @@ class BatchTerm(Term):
         inputs = (*args, *kwargs.values())
         is_actors = any(action.requires_grad for action in inputs[1:])
         if critic.training and torch.is_grad_enabled() and not is_actors:
-            self._batch = inputs
+            self._batch = _Batch(inputs, _modes(critic), _buffers(critic))
 
     def before_step(self, layers: Sequence[Held], optimizer: Optimizer) -> None:  # noqa: ARG002
         """Add the gradient of the term to ``.grad``."""
@@ -86,10 +88,41 @@ class BatchTerm(Term):
         trained = [x.weight for x in layers if x.weight.requires_grad]
         if batch is None or not trained:
             return
-        kept = [(buffer, buffer.clone()) for buffer in self._critic.buffers()]
-        with torch.enable_grad(), drawn_again(self._critic):
-            term = self._term(self._critic, *batch)
+        with torch.enable_grad(), batch.seen_again(self._critic):
+            term = self._term(self._critic, *batch.inputs)
             if term.requires_grad:
                 term.backward(inputs=trained)  # type: ignore[no-untyped-call]
-        for buffer, before in kept:
-            buffer.copy_(before)
+
+
+class _Batch(NamedTuple):
+    """The inputs of a forward, and what else it saw that may be another later."""
+
+    inputs: tuple[Any, ...]
+    modes: dict[nn.Module, bool]
+    buffers: dict[Tensor, Tensor]
+
+    @contextmanager
+    def seen_again(self, critic: nn.Module) -> Iterator[None]:
+        modes, buffers = _modes(critic), _buffers(critic)
+        try:
+            _restore(self.modes, self.buffers)
+            with drawn_again(critic):
+                yield
+        finally:
+            _restore(modes, buffers)
+
+
+def _modes(critic: nn.Module) -> dict[nn.Module, bool]:
+    return {module: module.training for module in critic.modules()}
+
+
+def _buffers(critic: nn.Module) -> dict[Tensor, Tensor]:
+    return {buffer: buffer.clone() for buffer in critic.buffers()}
+
+
+@torch.no_grad()
+def _restore(modes: dict[nn.Module, bool], buffers: dict[Tensor, Tensor]) -> None:
+    for module, mode in modes.items():
+        module.training = mode
+    for buffer, value in buffers.items():
+        buffer.copy_(value)
