@@ -6,8 +6,9 @@ imported.
 
 from typing import Any
 
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import nn
+from torch import Tensor, nn
 
 
 def online_critic(model: BaseAlgorithm) -> nn.Module:
@@ -53,6 +54,23 @@ def heads(critic: Any) -> list[nn.Sequential]:
     if hasattr(critic, "q_networks"):
         return list(critic.q_networks)
     return [critic.q_net] if hasattr(critic, "q_net") else []
+
+
+def features(critic: Any, observations: Any) -> Tensor:
+    """Compute the features that a critic's heads read, as its own forward does.
+
+    Args:
+        critic: As in :func:`heads`.
+        observations: As the replay buffer holds them, first dimension the batch.
+
+    Returns:
+        Shape ``(batch, features)``. Gradients flow into a features extractor that is the critic's
+        own, not into one that it shares with the actor.
+    """
+    own = not getattr(critic, "share_features_extractor", False)
+    with torch.set_grad_enabled(own and torch.is_grad_enabled()):
+        extracted: Tensor = critic.extract_features(observations, critic.features_extractor)
+    return extracted
 
 
 def reads_action(critic: nn.Module) -> bool:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from snrl.critics import access, chained
 from snrl.critics.certificate import head_inputs
+from snrl.critics.evaluate import evaluate
 from snrl.critics.head import Head
 from snrl.critics.randomness import generator_kept
 from snrl.critics.stabilizers import Place, Stabilizer
-from snrl.critics.stacked import can_stack, stacked_forward
+from snrl.critics.stabilizers.redq import HeadSubset
 from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma, native
 from snrl.spectral.layers import normalizable_layers
 from snrl.spectral.selection import LayerSelection, select_layers
@@ -28,6 +29,7 @@ class ComposedCritic(BaseModel):
     Attributes:
         normalized: The layers that a :class:`SpectralNormalizer` holds.
         is_target: Whether another critic is averaged into this one.
+        ensemble: Which heads are asked in training; None for all.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,6 +37,7 @@ class ComposedCritic(BaseModel):
         super().__init__(*args, **kwargs)
         self.normalized: tuple[SpectralLayer, ...] = ()
         self.is_target = False
+        self.ensemble: HeadSubset | None = None
         self._chosen: list[list[nn.Module]] = []
 
     def compose(self, stabilizers: Sequence[Stabilizer], layers: LayerSelection | None) -> None:
@@ -140,20 +143,23 @@ class SpectralCritic(ComposedCritic, ContinuousCritic):
             actions: Actions scaled to [-1, 1], shape ``(batch, action_dim)``.
 
         Returns:
-            One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in SB3: not into
-            a shared features extractor. No state changes.
+            One tensor of shape ``(batch, 1)`` for each critic; of those that an ensemble asks, and
+            for an actor's loss their mean: see :class:`HeadSubset`. Gradients flow as in SB3: not
+            into a shared features extractor. No state changes but an ensemble's count of draws.
         """
-        with torch.set_grad_enabled(not self.share_features_extractor and torch.is_grad_enabled()):
-            features = self.extract_features(obs, self.features_extractor)
-        x = torch.cat([features, actions], dim=1)
-        # On the CPU one critic after the other keeps its activations in the cache, and takes 0.6 to
-        # 0.9 of the time but for the smallest networks; elsewhere launches are what costs.
-        if not x.is_cpu and can_stack(self.q_networks):
-            return stacked_forward(self.q_networks, x).unbind(0)
-        return tuple(chained.forward(network, x) for network in self.q_networks)
+        x = torch.cat([access.features(self, obs), actions], dim=1)
+        if self.ensemble is None:
+            return evaluate(self.q_networks, x)
+        asked = self.ensemble.asked(self.q_networks) if self.is_target else self.q_networks
+        return self.ensemble.told(evaluate(asked, x), actions)
 
     def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
-        """Evaluate the first critic only, as TD3 does for the actor's loss."""
+        """Evaluate the first critic only, as TD3 does for the actor's loss.
+
+        With an ensemble that loss is of the mean of all critics.
+        """
+        if self.ensemble is not None and actions.requires_grad:
+            return self(obs, actions)[0]  # type: ignore[no-any-return]
         with torch.no_grad():
             features = self.extract_features(obs, self.features_extractor)
         return chained.forward(self.q_networks[0], torch.cat([features, actions], dim=1))

@@ -69,13 +69,13 @@ def _fold(module: BaseModel) -> None:
     else:
         for part in parts:
             _make_plain(part)
-        del module.own_kwargs, module.stabilizers, module.spectral
+        del module.own_kwargs, module.stabilizers, module.spectral, module.followers
         module.__class__ = _class_after(type(module), SpectralPolicy)
     _renew_optimizer(module)
 
 
 def _make_plain(critic: ComposedCritic) -> None:
-    del critic.normalized, critic.is_target, critic._chosen
+    del critic.normalized, critic.is_target, critic.ensemble, critic._chosen
     critic.__class__ = _class_after(type(critic), ComposedCritic)
 
 

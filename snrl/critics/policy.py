@@ -51,6 +51,7 @@ class SpectralPolicy(BasePolicy):
     Attributes:
         stabilizers: What the critic is composed of, in this order.
         spectral: The normalizer; None without ``sn``.
+        followers: What acts around the steps of the critic's optimiser, by its stabiliser's name.
 
     Raises:
         ValueError: If an option does not fit the network; the message says what does.
@@ -122,6 +123,7 @@ class SpectralPolicy(BasePolicy):
             optimizer.register_load_state_dict_pre_hook(_add_missing_group)
         # Registered last, so that saved vectors are loaded after the weights they belong to.
         self.spectral = spectral
+        self.followers: dict[str, object] = {}
         for stabilizer in self.stabilizers:
             stabilizer.install(self)
 

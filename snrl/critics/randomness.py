@@ -49,3 +49,19 @@ class Drawing(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         """Go on where a state dict was."""
         self._seed, self._draws = (int(x) for x in state)
+
+
+@contextmanager
+def drawn_again(module: nn.Module) -> Iterator[None]:
+    """Let the parts of a module draw, inside, what they have drawn last.
+
+    Their counts of draws are afterwards as they were.
+    """
+    counts = [(part, part._draws) for part in module.modules() if isinstance(part, Drawing)]
+    for part, draws in counts:
+        part._draws = draws - 1
+    try:
+        yield
+    finally:
+        for part, draws in counts:
+            part._draws = draws

@@ -8,6 +8,8 @@ from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor, nn
 
 from snrl.critics import SpectralCritic
+from snrl.critics.stabilizers.redq import HeadSubset
+from snrl.fast.batches import Batches
 from snrl.fast.networks import Networks
 from snrl.fast.steps import Average, step
 
@@ -19,6 +21,7 @@ class Critics:
         obs_dim: Columns of the observation in the heads' input.
         dtype: What the heads compute in.
         heads: The networks: those of the critic, and as a second group those of the target.
+        ensemble: Which heads the target asks; None for all.
     """
 
     def __init__(self, model: Any, batch_size: int) -> None:
@@ -38,12 +41,30 @@ class Critics:
         params, target_params = (list(nn.Module.parameters(x)) for x in (critic, target))
         self._average = Average(params, target_params)
         self._critic, self._target = critic, target
+        self.ensemble: HeadSubset | None = getattr(target, "ensemble", None)
         spectral = getattr(model.policy, "spectral", None)
         self._together = nullcontext if spectral is None else spectral.together
 
     def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Observations and actions of inputs: views."""
         return rows[:, : self.obs_dim], rows[:, self.obs_dim :]
+
+    def forward(self, batch: Batches) -> tuple[Tensor, Tensor]:
+        """Evaluate the critic now, and the target on what follows.
+
+        Args:
+            batch: Transitions, with the next actions in them.
+
+        Returns:
+            Shape ``(k, batch, 1)`` each. Of an ensemble, every one of the target's is the least of
+            those that were drawn.
+        """
+        values, next_values = self.heads.forward(batch.now, batch.next).chunk(2)
+        if self.ensemble is not None:
+            # The policy may be in evaluation mode: no layer of a fast update has one.
+            drawn = self.ensemble.drawn(range(len(next_values)))
+            next_values.copy_(next_values[drawn].amin(0, keepdim=True))
+        return values, next_values
 
     def to_weights(self) -> None:
         """Send the heads' ``output_grads`` back to the critic's parameters."""

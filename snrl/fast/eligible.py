@@ -39,6 +39,9 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
         return "observations are images"
     if getattr(model, "use_sde", False):
         return "gSDE draws its noise from the policy's features"
+    for stabilizer in getattr(model.policy, "stabilizers", ()):
+        if stabilizer.through_critic:
+            return f"the critic has {stabilizer.name}"
     found: list[tuple[Any, Sequence[nn.Module]]] = [*actors]
     for critic in (model.critic, model.critic_target):
         if type(critic) not in _CRITICS:

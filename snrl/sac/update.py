@@ -122,7 +122,7 @@ class Update(update.Update):
         ent_coef, ent_coef_loss = self._move_ent_coef(policy.mean_log_prob)
 
         self._next_policy.act(next_parameters, next_actions)
-        values, next_values = heads.forward(batch.now, batch.next).chunk(2)
+        values, next_values = self._critics.forward(batch)
         # 0.5 · Σ mean((q - target)²)
         critic_loss = (0.5 / size) * temporal_differences(
             values,
@@ -137,9 +137,14 @@ class Update(update.Update):
         self._critics.to_weights()
         self._critics.step(model.tau if i % model.target_update_interval == 0 else None)
 
-        # mean(ent_coef · log π - min q)
+        # mean(ent_coef · log π - min q); of an ensemble, - mean q
         actions.copy_(self._actions)
-        value = least(heads.forward(batch.now), -1 / size, heads.output_grads) / size
+        values = heads.forward(batch.now)
+        if self._critics.ensemble is None:
+            value = least(values, -1 / size, heads.output_grads) / size
+        else:
+            heads.output_grads.fill_(-1 / values.numel())
+            value = values.mean().item()
         heads.backward(to_weights=False, to_input=True)
         policy.backward(
             parameters,

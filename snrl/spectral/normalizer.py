@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from snrl.spectral import native
 from snrl.spectral.certificate import RTOL, Certificate, lipschitz_bounds, norm_bounds
@@ -45,6 +46,8 @@ class SpectralNormalizer(Stores):
     The layers belong to other modules; they are not submodules of this one. Its state dict holds
     the vectors, which a state dict to be loaded may lack: they are then computed from the weights.
     """
+
+    turn = 0
 
     def __init__(
         self,
@@ -165,7 +168,11 @@ class SpectralNormalizer(Stores):
             self._carry(rows)
 
     @torch.no_grad()
-    def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
+    def before_step(
+        self,
+        layers: Sequence[SpectralLayer],
+        optimizer: Optimizer,  # noqa: ARG002
+    ) -> Factors | None:
         """Let the mode change the gradients that an optimiser is about to read.
 
         Returns:

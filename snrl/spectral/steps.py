@@ -1,7 +1,7 @@
 """Around an optimiser's step: whoever follows layers is told of every step that moves them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor
@@ -10,8 +10,6 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
-
-from snrl.spectral.layers import SpectralLayer
 
 
 class Factors(NamedTuple):
@@ -26,28 +24,47 @@ class Factors(NamedTuple):
     of: Mapping[int, float]
 
 
-class Follower(Protocol):
-    """Follows layers: ``SpectralNormalizer``."""
+class Weighted(Protocol):
+    """A layer, or whatever else has a parameter that an optimiser may hold."""
 
-    layers: list[SpectralLayer]
+    @property
+    def weight(self) -> Tensor:
+        """The parameter."""
 
-    def before_step(self, layers: Sequence[SpectralLayer]) -> Factors | None:
+
+LayerT = TypeVar("LayerT", bound=Weighted)
+
+
+class Follower(Protocol[LayerT]):
+    """Follows layers: ``SpectralNormalizer``, and what adds a term to a critic's loss.
+
+    Attributes:
+        turn: Those that follow the same optimiser are told in the order of this, so that sums of
+            gradients are rounded alike in every process. Below 0 are those that add to gradients,
+            0 is who reads or scales whole ones, above are those that move weights.
+        layers: What it follows.
+    """
+
+    turn: int
+    layers: list[LayerT]
+
+    def before_step(self, layers: Sequence[LayerT], optimizer: Optimizer) -> Factors | None:
         """Get ready for a step of an optimiser that holds the weights of these layers."""
 
-    def after_step(self, layers: Sequence[SpectralLayer]) -> None:
+    def after_step(self, layers: Sequence[LayerT]) -> None:
         """Follow the step."""
 
 
 # Followers are dropped with whatever holds them.
-live: WeakSet[Follower] = WeakSet()
+live: WeakSet[Follower[Any]] = WeakSet()
 _original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
 
 
-def _followers(optimizer: Optimizer) -> Iterator[tuple[Follower, list[SpectralLayer]]]:
+def _followers(optimizer: Optimizer) -> Iterator[tuple[Follower[Any], list[Any]]]:
     if not live:
         return
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    for follower in tuple(live):
+    for follower in sorted(live, key=lambda follower: follower.turn):
         layers = [layer for layer in follower.layers if id(layer.weight) in held]
         if layers:
             yield follower, layers
@@ -57,7 +74,7 @@ def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser is about to step: a hook of all optimisers."""
     # They are still split if the last step raised an error.
     _join_groups(optimizer)
-    asked = [follower.before_step(layers) for follower, layers in _followers(optimizer)]
+    asked = [follower.before_step(layers, optimizer) for follower, layers in _followers(optimizer)]
     if factors := [one for one in asked if one is not None]:
         _split_groups(optimizer, factors)
 

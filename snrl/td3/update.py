@@ -45,7 +45,12 @@ class Update(update.Update):
         super().__init__(model, batch_size)
         columns = self._critics.obs_dim
         first: Any = model.critic.q_networks[0]
-        self._first = Networks([[[*first]]], batch_size, from_column=columns)
+        # What the actor climbs: the mean of all heads of an ensemble, otherwise the first one.
+        self._climbed = (
+            Networks([[[*first]]], batch_size, from_column=columns)
+            if self._critics.ensemble is None
+            else self._critics.heads
+        )
         actor, target = (_linear_part(x) for x in (model.actor, model.actor_target))
         self._actor = Networks([[actor]], batch_size)
         self._network = actor
@@ -94,7 +99,7 @@ class Update(update.Update):
         following = self._actor_target.forward(next_obs)[0].tanh().add_(noise)
         torch.clamp(following, -1, 1, out=next_actions)
 
-        values, next_values = heads.forward(batch.now, batch.next).chunk(2)
+        values, next_values = self._critics.forward(batch)
         # Σ mean((q - target)²)
         critic_loss = temporal_differences(
             values, next_values, batch.rewards, batch.discounts, 2 / size, heads.output_grads
@@ -106,16 +111,18 @@ class Update(update.Update):
         return Losses(actor_loss, critic_loss / size)
 
     def _move_actor(self, now: Tensor) -> float:
-        """One step on -mean(q1), and of the target behind it."""
+        """One step on -mean(q1), or of an ensemble -mean(q); and of the target behind it."""
+        climbed = self._climbed
         obs, actions = self._critics.split(now)
         moved = torch.tanh(self._actor.forward(obs)[0])
         actions.copy_(moved)
-        value = self._first.forward(now).mean()
-        self._first.output_grads.fill_(-1 / self._batch_size)
-        self._first.backward(to_weights=False, to_input=True)
+        value = climbed.forward(now).mean()
+        climbed.output_grads.fill_(-1 / climbed.output_grads.numel())
+        climbed.backward(to_weights=False, to_input=True)
         # ∂tanh = 1 - tanh²
         slopes = torch.addcmul(torch.ones((), dtype=moved.dtype), moved, moved, value=-1)
-        torch.mul(self._first.input_grads, slopes, out=self._actor.output_grads)
+        grads = climbed.input_grads.sum(0, keepdim=True)
+        torch.mul(grads, slopes, out=self._actor.output_grads)
         self._actor.give_gradients()
         self._actor.backward(to_weights=True, to_input=False)
         step(self._model.actor.optimizer)

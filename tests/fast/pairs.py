@@ -90,7 +90,7 @@ def make_double(*models: Any) -> None:
         model.policy.double()
         if getattr(model, "log_ent_coef", None) is not None:
             model.log_ent_coef.data = model.log_ent_coef.data.double()
-        if hasattr(model.policy, "spectral"):
+        if getattr(model.policy, "spectral", None) is not None:
             model.policy.spectral.reset()
 
 

@@ -6,8 +6,11 @@ from dataclasses import fields
 from typing import Any
 
 from snrl.critics.stabilizers.base import Place, Stabilizer
+from snrl.critics.stabilizers.decay import L2Penalty, WeightDecay
 from snrl.critics.stabilizers.dropout import Dropout
 from snrl.critics.stabilizers.norms import LayerNorm, RMSNorm
+from snrl.critics.stabilizers.penalties import FeaturePenalty, GradientPenalty
+from snrl.critics.stabilizers.redq import REDQ
 from snrl.critics.stabilizers.spectral import SpectralNormalization
 
 __all__ = ["PLAIN", "STABILIZERS", "Place", "Stabilizer", "describe", "resolve_critic"]
@@ -23,6 +26,11 @@ STABILIZERS: dict[str, type[Stabilizer]] = {
         LayerNorm,
         RMSNorm,
         Dropout,
+        GradientPenalty,
+        FeaturePenalty,
+        WeightDecay,
+        L2Penalty,
+        REDQ,
     )
 }
 

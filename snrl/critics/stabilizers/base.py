@@ -45,6 +45,8 @@ class Stabilizer:
         summary: What it does and when to choose it, one line.
         source: Where it is from.
         place: Where it stands.
+        through_critic: Whether it acts in the critic's forward as a whole. An update that calls
+            the heads by itself would miss it.
         modal: Types of modules it adds that behave otherwise in training than in evaluation, and
             that do in the target critic what they do in the online one. SB3 keeps the target in
             evaluation mode for ever.
@@ -54,6 +56,7 @@ class Stabilizer:
     summary: ClassVar[str]
     source: ClassVar[str]
     place: ClassVar[Place]
+    through_critic: ClassVar[bool] = False
     modal: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     def build(self, head: Head) -> None:
