@@ -63,7 +63,7 @@ def assert_normalised() -> Callable[..., None]:
     ) -> None:
         for part in parts:
             for network in getattr(owner, part).q_networks:
-                linear = [module for module in network if isinstance(module, nn.Linear)]
+                linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
                 named = {"hidden": linear[1:-1], "all": linear}
                 chosen = named[layers] if isinstance(layers, str) else [linear[i] for i in layers]
                 assert chosen

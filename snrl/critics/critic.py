@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from snrl.critics import access, chained
 from snrl.critics.certificate import head_inputs
 from snrl.critics.evaluate import evaluate
-from snrl.critics.head import Head
+from snrl.critics.head import Head, linear_layers
 from snrl.critics.randomness import generator_kept
 from snrl.critics.stabilizers import Place, Stabilizer
 from snrl.critics.stabilizers.redq import HeadSubset
 from snrl.spectral import SpectralLayer, SpectralNormalizer, exact_sigma, native
-from snrl.spectral.layers import normalizable_layers
+from snrl.spectral.layers import applied_weight, normalizable_layers
 from snrl.spectral.selection import LayerSelection, select_layers
 
 
@@ -190,6 +190,8 @@ def sigma_max(critic: nn.Module) -> float:
     if normalized:
         weights = [layer.effective_weight().flatten(1) for layer in normalized]
     else:
-        heads = [normalizable_layers(network) for network in access.heads(critic)]
-        weights = [head[max(len(head) - 2, 0)].weight for head in heads]  # type: ignore[misc]
+        heads = [linear_layers(network) for network in access.heads(critic)]
+        layers = [head[max(len(head) - 2, 0)] for head in heads]
+        applied = [(layer, applied_weight(layer)) for layer in layers]
+        weights = [layer.weight if weight is None else weight for layer, weight in applied]
     return torch.stack([exact_sigma(weight) for weight in weights]).max().item()

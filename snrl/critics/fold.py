@@ -7,7 +7,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BaseModel, BasePolicy
 from torch import nn
 
-from snrl.critics.access import critic_of
+from snrl.critics.access import critic_of, heads
 from snrl.critics.critic import ComposedCritic
 from snrl.critics.policy import SpectralPolicy
 from snrl.critics.stabilizers import Place, describe
@@ -51,6 +51,7 @@ def _not_copied(module: nn.Module) -> dict[int, Any]:
 
 
 def _fold(module: BaseModel) -> None:
+    untrained = _untrained(module) if isinstance(module, SpectralPolicy) else set()
     fold_in_place(module)
     parts = [part for part in module.modules() if isinstance(part, ComposedCritic)]
     if not isinstance(module, SpectralPolicy):
@@ -66,12 +67,15 @@ def _fold(module: BaseModel) -> None:
         }
         for part in parts:
             part.normalized = ()
+            for stabilizer in module.stabilizers:
+                for network in heads(part):
+                    stabilizer.take_released(network)
     else:
         for part in parts:
             _make_plain(part)
         del module.own_kwargs, module.stabilizers, module.spectral, module.followers
         module.__class__ = _class_after(type(module), SpectralPolicy)
-    _renew_optimizer(module)
+    _renew_optimizer(module, untrained)
 
 
 def _make_plain(critic: ComposedCritic) -> None:
@@ -79,15 +83,19 @@ def _make_plain(critic: ComposedCritic) -> None:
     critic.__class__ = _class_after(type(critic), ComposedCritic)
 
 
-def _renew_optimizer(policy: BasePolicy) -> None:
+def _untrained(policy: SpectralPolicy) -> set[int]:
+    held = {id(x) for group in policy.critic_optimizer.param_groups for x in group["params"]}
+    critic: Any = critic_of(policy)
+    return {id(parameter) for parameter in critic.parameters()} - held
+
+
+def _renew_optimizer(policy: BasePolicy, untrained: set[int]) -> None:
     critic: Any = critic_of(policy)
     owner = critic if critic.optimizer is not None else policy
-    held = owner.optimizer.param_groups
-    # Gains are baked in: they are in the optimiser's groups, and no longer in the critic.
-    left = {id(parameter) for parameter in critic.parameters()}
+    # Gains are baked in, and no longer in the critic; layers that were SN's may have new scales.
     owner.optimizer = policy.optimizer_class(
-        [parameter for group in held for parameter in group["params"] if id(parameter) in left],
-        lr=held[0]["lr"],  # type: ignore[call-arg]
+        [parameter for parameter in critic.parameters() if id(parameter) not in untrained],
+        lr=owner.optimizer.param_groups[0]["lr"],  # type: ignore[call-arg]
         **policy.optimizer_kwargs,
     )
 

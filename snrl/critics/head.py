@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from torch import nn
 
 
+def linear_layers(module: nn.Module) -> list[nn.Linear]:
+    """List the linear layers of a network, of any subclass, in order of registration."""
+    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+
+
 @dataclass
 class Hidden:
     """A hidden layer and what stands around it, in the order of the forward.

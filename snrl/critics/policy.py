@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from snrl.critics.access import critic_of
 from snrl.critics.critic import ComposedCritic, SpectralCritic
+from snrl.critics.randomness import reseed
 from snrl.critics.stabilizers import Place, resolve_critic
 from snrl.spectral import SpectralNormalizer
 from snrl.spectral.coefficient import CoefOption
@@ -49,6 +50,9 @@ class SpectralPolicy(BasePolicy):
         **kwargs: Those of the SB3 policy.
 
     Attributes:
+        critic_class: What is composed.
+        joint_forward: Whether the algorithm evaluates ``(s, a)`` and ``(s', a')`` in one batch and
+            without a target critic, so that statistics of a batch are those of both.
         stabilizers: What the critic is composed of, in this order.
         spectral: The normalizer; None without ``sn``.
         followers: What acts around the steps of the critic's optimiser, by its stabiliser's name.
@@ -58,6 +62,7 @@ class SpectralPolicy(BasePolicy):
     """
 
     critic_class: ClassVar[type[ComposedCritic]] = SpectralCritic
+    joint_forward: ClassVar[bool] = False
     critic: ContinuousCritic
     critic_target: ContinuousCritic
     critic_kwargs: dict[str, Any]
@@ -126,6 +131,7 @@ class SpectralPolicy(BasePolicy):
         self.followers: dict[str, object] = {}
         for stabilizer in self.stabilizers:
             stabilizer.install(self)
+        reseed(critic for critic in (online, target) if critic is not None)
 
     @property
     def critic_optimizer(self) -> Optimizer:

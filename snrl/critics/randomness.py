@@ -3,7 +3,7 @@
 With the same seed, a run with such a critic and one without explore with the same noise.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,10 +30,14 @@ class Drawing(nn.Module):
     """
 
     def __init__(self) -> None:
-        """Take a seed from the global generator, which is as it was afterwards."""
+        """Take a seed that follows from the global generator, which is as it was afterwards."""
         super().__init__()
         with generator_kept():
-            self._seed = int(torch.randint(2**62, ()))
+            self.reseed()
+
+    def reseed(self) -> None:
+        """Begin anew with a seed drawn from the global generator."""
+        self._seed = int(torch.randint(2**62, ()))
         self._draws = 0
 
     def generator(self, device: torch.device) -> torch.Generator:
@@ -49,6 +53,21 @@ class Drawing(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         """Go on where a state dict was."""
         self._seed, self._draws = (int(x) for x in state)
+
+
+def reseed(modules: Iterable[nn.Module]) -> None:
+    """Give every part that draws a seed of its own; the global generator is as it was afterwards.
+
+    Parts that were built one after the other without moving the generator have the same, and so has
+    a part into which another's state was loaded, as SB3 makes a target.
+
+    Args:
+        modules: Mutated.
+    """
+    with generator_kept():
+        for part in (part for module in modules for part in module.modules()):
+            if isinstance(part, Drawing):
+                part.reseed()
 
 
 @contextmanager

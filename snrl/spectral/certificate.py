@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from snrl.spectral.bounds import activation_lipschitz, gram_bound, product_bound
 from snrl.spectral.iteration import sigma_estimate
-from snrl.spectral.layers import SpectralLinear
+from snrl.spectral.layers import applied_weight
 from snrl.spectral.stores import Stores
 
 RTOL = 1e-6
@@ -91,9 +91,10 @@ def lipschitz_bounds(
         if module._forward_hooks or module._forward_pre_hooks:
             return {}
         if isinstance(module, nn.Linear):
-            weights.append(
-                module.effective_weight() if isinstance(module, SpectralLinear) else module.weight
-            )
+            weight = applied_weight(module)
+            if weight is None:
+                return {}
+            weights.append(weight)
             continue
         slope = activation_lipschitz(module)
         if slope is None or (not weights and slope != 1.0):

@@ -122,6 +122,23 @@ PLAIN_TYPES: Mapping[type[SpectralLayer], type[nn.Module]] = {
 }
 
 
+def applied_weight(layer: nn.Linear | nn.modules.conv._ConvNd) -> Tensor | None:
+    """Give the weight that a linear or convolution layer applies, which may not be the stored one.
+
+    Args:
+        layer: Not modified.
+
+    Returns:
+        What its ``effective_weight()`` gives, where it has one, as a :class:`SpectralLayer` has;
+        the stored weight of torch's own types; None for any other, whose forward is not known. The
+        gradient flows to the parameters.
+    """
+    effective = getattr(layer, "effective_weight", None)
+    if effective is not None:
+        return effective()  # type: ignore[no-any-return]
+    return layer.weight if type(layer) in SPECTRAL_TYPES else None
+
+
 def normalizable_layers(module: nn.Module) -> list[nn.Module]:
     """List the layers of a network that can be normalised, or are, in order of registration.
 

@@ -42,11 +42,13 @@ class Follower(Protocol[LayerT]):
         turn: Those that follow the same optimiser are told in the order of this, so that sums of
             gradients are rounded alike in every process. Below 0 are those that add to gradients,
             0 is who reads or scales whole ones, above are those that move weights.
-        layers: What it follows.
     """
 
     turn: int
-    layers: list[LayerT]
+
+    @property
+    def layers(self) -> Sequence[LayerT]:
+        """What it follows."""
 
     def before_step(self, layers: Sequence[LayerT], optimizer: Optimizer) -> Factors | None:
         """Get ready for a step of an optimiser that holds the weights of these layers."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from snrl.critics import access
-from snrl.spectral import SpectralLayer
+from snrl.spectral.layers import applied_weight
 from snrl.values.measures.divergence import squared_loss_bound
 
 Observations = Tensor | dict[str, Tensor]
@@ -279,12 +279,14 @@ class Probe:
 
     @torch.no_grad()
     def effective_weights(self, critic: nn.Module) -> dict[str, Tensor]:
-        """The weights that the critic's layers apply: effective where normalised."""
+        """The weights that the critic's layers apply: effective where they are rescaled.
+
+        The stored one of a layer whose type is not known.
+        """
+        applied = {name: (x, applied_weight(x)) for name, x in self.layers(critic).items()}
         return {
-            name: layer.effective_weight()
-            if isinstance(layer, SpectralLayer)
-            else layer.weight.detach()
-            for name, layer in self.layers(critic).items()
+            name: (layer.weight if weight is None else weight).detach()
+            for name, (layer, weight) in applied.items()
         }
 
     def sample_replay(self, n: int) -> Transitions | None:

@@ -18,6 +18,7 @@ from stable_baselines3.td3 import policies as td3_policies
 from torch import Tensor
 
 import snrl
+from snrl.critics.stabilizers import STABILIZERS
 from snrl.spectral import SpectralLayer, SpectralNormalizer
 
 from .extractors import BatchNormExtractor
@@ -299,3 +300,38 @@ def test_training_a_folded_model_leaves_the_original_alone(make: Make) -> None:
     assert not torch.equal(folded.log_ent_coef, before[1])
     assert torch.equal(model.log_ent_coef, before[1])
     assert all(torch.equal(v, before[0][k]) for k, v in model.policy.state_dict().items())
+
+
+# --- Other stabilisers ----------------------------------------------------------------------------
+
+OTHERS = [name for name in STABILIZERS if name not in ("sn", "batch_norm", "batch_renorm")]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_folding_keeps_the_other_stabilisers(make: Make, tmp_path: Path, name: str) -> None:
+    layers = (-3, -2) if name in ("simba", "bro") else (-2, -1)
+    options = {"critic": f"sn+{name}", "sn_layers": layers, "sn_coef": 0.7}
+    model = make("td3", policy_kwargs=options, learn=32)
+    obs, taken = sample(model)
+    model.policy.set_training_mode(False)
+    expected = evaluate(model, obs, taken)
+    folded = snrl.fold_spectral_norm(model)
+    assert not any(isinstance(x, SpectralLayer | SpectralNormalizer) for x in modules(folded))
+    assert [x.name for x in folded.policy.stabilizers] == [name]
+    assert folded.policy_kwargs["critic"] == name
+    folded.save(tmp_path / "folded.zip")
+    loaded = TD3.load(tmp_path / "folded.zip", device="cpu")
+    for part in (folded, loaded):
+        part.policy.set_training_mode(False)
+        for key, values in evaluate(part, obs, taken).items():
+            np.testing.assert_allclose(values, expected[key], rtol=1e-4, atol=1e-5)
+    types = [[type(x) for x in modules(part)] for part in (folded, loaded)]
+    assert types[0] == types[1]
+    held = [len(x.critic.optimizer.param_groups[0]["params"]) for x in (folded, loaded)]
+    assert held == [len(list(loaded.critic.parameters()))] * 2
+    loaded.set_env(model.get_env())
+    loaded.learn(25)
+
+
+def modules(model: Any) -> list[Any]:
+    return [*model.policy.modules()]

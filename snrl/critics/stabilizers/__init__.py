@@ -6,12 +6,17 @@ from dataclasses import fields
 from typing import Any
 
 from snrl.critics.stabilizers.base import Place, Stabilizer
+from snrl.critics.stabilizers.batch_norm import BatchNorm, BatchRenorm
+from snrl.critics.stabilizers.blocks import Bro, Simba
 from snrl.critics.stabilizers.decay import L2Penalty, WeightDecay
 from snrl.critics.stabilizers.dropout import Dropout
+from snrl.critics.stabilizers.hyperspherical import Hyperspherical
 from snrl.critics.stabilizers.norms import LayerNorm, RMSNorm
 from snrl.critics.stabilizers.penalties import FeaturePenalty, GradientPenalty
 from snrl.critics.stabilizers.redq import REDQ
 from snrl.critics.stabilizers.spectral import SpectralNormalization
+from snrl.critics.stabilizers.unit_norm import UnitNorm
+from snrl.critics.stabilizers.weight_norm import WeightNorm
 
 __all__ = ["PLAIN", "STABILIZERS", "Place", "Stabilizer", "describe", "resolve_critic"]
 
@@ -25,7 +30,14 @@ STABILIZERS: dict[str, type[Stabilizer]] = {
         SpectralNormalization,
         LayerNorm,
         RMSNorm,
+        BatchNorm,
+        BatchRenorm,
+        WeightNorm,
+        Hyperspherical,
+        UnitNorm,
         Dropout,
+        Simba,
+        Bro,
         GradientPenalty,
         FeaturePenalty,
         WeightDecay,

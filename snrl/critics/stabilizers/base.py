@@ -17,11 +17,11 @@ class Place(IntEnum):
     """
 
     BLOCKS = 0
-    """Replaces hidden layers by blocks of several, with norms of their own."""
+    """Replaces hidden layers by an embedding and blocks of several, with norms of their own."""
     DROPOUT = 1
     """Between a hidden layer and its norm."""
     NORM = 2
-    """Between a hidden layer, or its dropout, and its activation."""
+    """Between a hidden layer, or its dropout, and its activation; of a batch, before each layer."""
     FEATURES = 3
     """Between the last activation and the output layer."""
     WEIGHTS = 4
@@ -67,6 +67,13 @@ class Stabilizer:
 
         Raises:
             ValueError: If the head cannot be changed like that; the message says why.
+        """
+
+    def take_released(self, network: nn.Module) -> None:
+        """Take layers of a head that SN held and that it was folded out of; none unless overridden.
+
+        Args:
+            network: Mutated. What it computes stays.
         """
 
     def why_not(self, policy: BasePolicy) -> str | None:  # noqa: ARG002
