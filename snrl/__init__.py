@@ -2,7 +2,7 @@
 
 ``import snrl`` registers ``SNMlpPolicy``, ``SNCnnPolicy`` and ``SNMultiInputPolicy`` with SB3's
 ``SAC``, ``TD3``, ``DDPG`` and ``DQN``, and with sb3-contrib's ``TQC`` and ``CrossQ`` if that is
-imported already; ``import snrl.tqc`` and ``import snrl.crossq`` do in any case. ``snrl.SAC``,
+imported already; ``import snrl.tqc`` and ``import snrl.crossq`` do so in any case. ``snrl.SAC``,
 ``snrl.TD3`` and ``snrl.DDPG`` are SB3's with a faster update.
 """
 
@@ -52,8 +52,13 @@ _HOMES = {
     "spectral_normalize": "snrl.spectral",
 }
 
+# Rooms that need an optional library, which are imported when they are asked for.
+_ROOMS = ("crossq", "tqc")
+
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"snrl.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'snrl' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -78,13 +78,9 @@ def _policy_name(
     if name not in known:
         raise ConfigError(
             f"{config.algo} cannot observe what {config.env} shows, which takes a {name}; it has "
-            f"{', '.join(known)}"
+            f"{', '.join(plain for plain in known if not plain.startswith('SN'))}"
         )
-    if not config.sn:
-        return name
-    if f"SN{name}" not in known:
-        raise ConfigError(f"--sn: there is no normalised critic for {config.algo}")
-    return f"SN{name}"
+    return f"SN{name}" if config.sn else name
 
 
 def _arguments(config: RunConfig, env: VecEnv) -> dict[str, Any]:
