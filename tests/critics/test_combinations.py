@@ -54,7 +54,7 @@ def train(model: Any, steps: int, seed: int) -> None:
 
 def build(make: Make, algo: str, critic: str) -> Any:
     options: dict[str, Any] = {"net_arch": [8, 8], "critic": critic}
-    if "redq" in critic:
+    if "redq" in critic and algo != "dqn":
         options |= {"n_critics": 3}
     target = {} if algo == "crossq" else {"tau": 0.5}
     return make(algo, policy_kwargs=options, buffer_size=1, learning_rate=1e-3, **target)

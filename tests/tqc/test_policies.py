@@ -59,6 +59,6 @@ def test_a_shared_extractor_is_trained_by_the_actor_alone(
     assert names == expected
     assert_normalised(model)
     if share:
+        options = {"share_features_extractor": True, "sn_features": True}
         with pytest.raises(ValueError, match="sn_features=True needs a features extractor that"):
-            options = {"share_features_extractor": True, "sn_features": True}
             make("tqc", policy_kwargs=options)
