@@ -227,3 +227,11 @@ def test_a_flat_critic_has_finite_gradients(make: Make) -> None:
 def test_wrong_options_are_refused(critic: str, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_critic(critic, {critic: options})
+
+
+def test_a_copy_between_forward_and_step_has_no_batch(make: Make) -> None:
+    model = make("sac", policy_kwargs={"critic": GP}).policy
+    model.set_training_mode(True)
+    model.critic(*(x.float() for x in batch()[:2]))
+    assert model.followers[GP]._batch is not None
+    assert copy.deepcopy(model).followers[GP]._batch is None
