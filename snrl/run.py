@@ -1,15 +1,13 @@
 """Train one model: ``python -m snrl.run ALGORITHM [--sn] [--env ID] …``."""
 
 import argparse
-import difflib
+import errno
 import os
 import shlex
 import signal
 import sys
-import textwrap
 import traceback
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,29 +15,10 @@ from snrl.algorithms import SOURCES
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, Option, options
-from snrl.runs.values import BOOLEAN
+from snrl.runs.parser import Parser
+from snrl.runs.values import BOOLEAN, number
 
 _BAD_INPUT = 2
-
-
-class _Formatter(argparse.HelpFormatter):
-    """Wraps text line by line, where argparse makes one paragraph of it."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        deeper = indent + 18 * " "
-        wrap = partial(textwrap.fill, width=width, initial_indent=indent, subsequent_indent=deeper)
-        first, *rest = text.split("\n")
-        return "\n".join([super()._fill_text(first, width, indent), *map(wrap, rest)])
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, and never guesses an abbreviated flag."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("snrl.run: interrupted before the run began; nothing was written", file=sys.stderr)
         return 128 + signal.SIGINT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            traceback.print_exc()
+            return 1
+        print(
+            f"snrl.run: error: {error.strerror}: the run stopped; once there is space, the same "
+            "command with --resume goes on",
+            file=sys.stderr,
+        )
+        return 1
     except Exception:
         traceback.print_exc()
         return 1
@@ -85,6 +74,8 @@ def _run(arguments: list[str]) -> int:
     result = train(
         config,
         out=parsed["out"],
+        resume=parsed["resume"],
+        checkpoint_minutes=parsed["checkpoint_minutes"],
         progress=parsed["progress"],
         tensorboard=parsed["tensorboard"],
         tracking=tracking if parsed["wandb"] else None,
@@ -97,7 +88,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> dict[str, Any]:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m snrl.run",
         description="Train an off-policy algorithm of SB3, with or without spectrally-normalised "
         "critics.",
@@ -110,22 +101,11 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         raise ConfigError(f"unknown algorithm {arguments[0]} (choose from {', '.join(ALGORITHMS)})")
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
-        _refuse(unknown, parsed.algo, parsers[parsed.algo])
+        parsers[parsed.algo].refuse(unknown)
     return vars(parsed)
 
 
-def _refuse(unknown: list[str], algo: str, parser: argparse.ArgumentParser) -> NoReturn:
-    flags = [flag.split("=")[0] for flag in unknown if flag.startswith("--")]
-    if not flags:
-        raise ConfigError(f"unexpected argument {unknown[0]}")
-    close = difflib.get_close_matches(flags[0], parser._option_string_actions, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"see python -m snrl.run {algo} --help"
-    raise ConfigError(f"unknown flag {flags[0]} for {algo}: {hint}")
-
-
-def _add_algorithm(
-    algorithms: "argparse._SubParsersAction[_Parser]", algo: str
-) -> argparse.ArgumentParser:
+def _add_algorithm(algorithms: "argparse._SubParsersAction[Parser]", algo: str) -> Parser:
     source = SOURCES[algo]
     parser = algorithms.add_parser(
         algo,
@@ -178,7 +158,21 @@ def _add_files(group: "argparse._ArgumentGroup") -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="run folder (default: runs/<algo>[-sn]/<env>/seed<seed>, numbered if taken)",
+        help="run folder (default: runs/<algo>[-<critic>]/<env>/seed<seed>, numbered if taken)",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in that folder (not numbered then), if there is one and it has "
+        "not come to its end; the same command can be given again and again",
+    )
+    group.add_argument(
+        "--checkpoint-minutes",
+        type=_minutes,
+        default=5.0,
+        metavar="X",
+        help="minutes between checkpoints in the run folder, 0 for none; one is written too when "
+        "the run is interrupted (default: 5)",
     )
     group.add_argument(
         "--no-progress", dest="progress", action="store_false", help="no progress on stderr"
@@ -186,6 +180,14 @@ def _add_files(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--tensorboard", action="store_true", help="also write TensorBoard files there"
     )
+
+
+def _minutes(word: str) -> float:
+    kind = number(low=0)
+    try:
+        return float(kind.read(word))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {kind.expects}, got {word}") from error
 
 
 def _add_tracking(group: "argparse._ArgumentGroup") -> None:

@@ -214,7 +214,7 @@ def test_an_interrupted_run_is_saved(number: signal.Signals, code: int, cwd: Pat
     assert SAC.load(run / "model.zip", device="cpu").num_timesteps == status["timesteps"]
     assert files(run) == {
         *("config.yaml", "status.json", "progress.json", "evaluations.npz"),
-        *("model.zip", "best_model.zip", "wandb"),
+        *("model.zip", "best_model.zip", "wandb", "checkpoint", ".lock"),
     }
     assert b"eval/mean_reward" in tracked(run)
 

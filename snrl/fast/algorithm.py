@@ -35,6 +35,15 @@ class FastAlgorithm(OffPolicyAlgorithm):
         self._reason = reason
         return self._update
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether actions come from what the update has prepared, not from the policy's modules."""
+        return self._update is not None
+
+    def prepare(self) -> None:
+        """Prepare the update before the first call of ``train``, as when a training goes on."""
+        self._prepared(self.batch_size)
+
     def predict(
         self,
         observation: np.ndarray | dict[str, np.ndarray],
@@ -62,7 +71,7 @@ class FastAlgorithm(OffPolicyAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in losses.items():
             if values:
-                self.logger.record(f"train/{name}", np.mean(values))
+                self.logger.record(f"train/{name}", sum(values) / len(values))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what holds addresses of this one's tensors: a copy prepares its own."""

@@ -1,6 +1,7 @@
 """The batches of all gradient steps of one ``train()``, drawn at once."""
 
 import math
+from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -65,6 +66,10 @@ def _is_plain(buffer: ReplayBuffer) -> bool:
         type(buffer) is ReplayBuffer
         and not buffer.optimize_memory_usage
         and not vars(buffer).keys() & {"sample", "_get_samples", "to_torch"}
+        and all(
+            x.dtype.char == "f" and x.flags.c_contiguous
+            for x in (buffer.rewards, buffer.dones, buffer.timeouts)
+        )
     )
 
 
@@ -92,32 +97,29 @@ def _gather(
         row += np.random.randint(0, buffer.n_envs, size=batch_size)
     obs_dim, action_dim = (_width(x) for x in (buffer.observations, buffer.actions))
     now, following = torch.empty(2, n_batches, batch_size, obs_dim + action_dim, dtype=dtype)
-    _take(buffer.observations, rows, now)
-    _take(buffer.actions, rows, now[..., obs_dim:])
-    _take(buffer.next_observations, rows, following)
-    # In the dtype of the buffer, as SB3 computes them.
-    rewards, dones, timeouts = torch.empty(3, n_batches, batch_size, 1)
-    _take(buffer.rewards, rows, rewards)
-    _take(buffer.dones, rows, dones)
-    _take(buffer.timeouts, rows, timeouts)
-    # (1 - dones · (1 - timeouts)) · gamma
-    discounts = timeouts.sub_(1).mul_(dones).add_(1).mul_(gamma)
-    return Batches(now, following, rewards.squeeze(-1).to(dtype), discounts.squeeze(-1).to(dtype))
-
-
-def _take(array: np.ndarray, rows: np.ndarray, out: Tensor) -> None:
-    """Copy transitions into the first columns of ``out``."""
-    width = _width(array)
-    if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
-        chosen = array.reshape(-1, width).take(rows, axis=0)
-        out[..., :width] = torch.from_numpy(chosen)
-        return
+    rewards, discounts = torch.empty(2, n_batches, batch_size, dtype=dtype)
+    table = array("q")
+    for source, out, first in (
+        (buffer.observations, now, 0),
+        (buffer.actions, now, obs_dim),
+        (buffer.next_observations, following, 0),
+    ):
+        width = _width(source)
+        if source.dtype.char in "fd" and source.flags.c_contiguous:
+            place = out.data_ptr() + first * out.itemsize
+            table.extend((source.ctypes.data, source.dtype.char == "d", width, place))
+        else:
+            chosen = source.reshape(-1, width).take(rows, axis=0)
+            out[..., first : first + width] = torch.from_numpy(chosen)
     native.library().gather(
-        *(array.ctypes.data, array.dtype == np.float64, rows.ctypes.data, rows.size, width),
-        *(out.data_ptr(), out.stride(-2), out.dtype is torch.float64),
+        *(table.buffer_info()[0], len(table) // 4, obs_dim + action_dim),
+        *(x.ctypes.data for x in (buffer.rewards, buffer.dones, buffer.timeouts)),
+        *(gamma, rewards.data_ptr(), discounts.data_ptr()),
+        *(rows.ctypes.data, rows.size, dtype is torch.float64),
     )
+    return Batches(now, following, rewards, discounts)
 
 
-def _width(array: np.ndarray) -> int:
+def _width(of: np.ndarray) -> int:
     """Numbers in one transition of an array of shape ``(buffer_size, n_envs, ...)``."""
-    return math.prod(array.shape[2:])
+    return math.prod(of.shape[2:])

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from snrl.spectral import native
 from snrl.spectral.layers import SpectralLinear
 
 _ROWS_OF_A_THREAD = 32
+_NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
 def why_not(network: nn.Module) -> str | None:
@@ -19,22 +21,29 @@ def why_not(network: nn.Module) -> str | None:
         network: Any module. Not modified.
 
     Returns:
-        None if it is linear layers and rectifiers that follow one, on the CPU, of one dtype;
-        otherwise what it is that is not.
+        None if it is linear layers, each followed by a norm of its output (LayerNorm or RMSNorm), a
+        rectifier, both in this order, or neither, on the CPU, of one dtype; otherwise what it is
+        that is not.
     """
     if isinstance(network, nn.Linear):
         network = nn.Sequential(network)
     if type(network) is not nn.Sequential:
         return f"a {type(network).__name__} in place of a chain of layers"
-    before = None
+    before: Any = None
+    module: Any
     for module in network:
+        if not all(native.takes(x) and x.requires_grad for x in module.parameters(False)):
+            return "a weight that is not on the CPU, contiguous, float32 or float64, and trained"
         if type(module) is nn.ReLU:
-            if not isinstance(before, nn.Linear):
+            if not isinstance(before, (nn.Linear, *_NORMS)):
                 return "a ReLU that follows no linear layer"
+        elif type(module) in _NORMS:
+            if not isinstance(before, nn.Linear):
+                return f"a {type(module).__name__} that follows no linear layer"
+            if tuple(module.normalized_shape) != (before.out_features,):
+                return f"a {type(module).__name__} of another width than the layer before it"
         elif type(module) not in (nn.Linear, SpectralLinear):
             return f"a layer of type {type(module).__name__}"
-        elif not all(native.takes(x) and x.requires_grad for x in module.parameters(False)):
-            return "a weight that is not on the CPU, contiguous, float32 or float64, and trained"
         elif "gain" in module._parameters:
             return "a layer with a learned gain"
         before = module
@@ -94,8 +103,8 @@ class Networks:
             from_column: First column of the input whose gradient is wanted.
         """
         self._group_size = len(groups[0])
-        chains = [_layers(network) for group in groups for network in group]
-        (first, _), (last, _) = chains[0][0], chains[0][-1]
+        chains = [_stages(network) for group in groups for network in group]
+        first, last = chains[0][0].layer, chains[0][-1].layer
         self._like = first.weight.detach()
         self._batch_size = batch_size
         self.outputs = self._memory(len(chains), batch_size, len(last.weight))
@@ -108,6 +117,7 @@ class Networks:
         self._joints: list[Joint] = []
         # Group by group, so that those of a forward are the first ones.
         self._scaled: list[list[tuple[native.Layer, SpectralLinear]]] = [[] for _ in groups]
+        self._norms: list[_Norm] = []
         self._table = (native.Network * len(chains))()
         for k, (network, chain) in enumerate(zip(self._table, chains, strict=True)):
             rows = self._describe(k, chain)
@@ -117,7 +127,10 @@ class Networks:
         self._addresses = self._where()
 
     def is_current(self) -> bool:
-        """Tell whether the singular vectors are where they were when the memory was taken."""
+        """Tell whether what is no parameter is as it was when the memory was taken.
+
+        That is, where the singular vectors are, and what the norms add to the variance.
+        """
         return self._addresses == self._where()
 
     def give_gradients(self) -> None:
@@ -166,14 +179,12 @@ class Networks:
     def _memory(self, *shape: int) -> Tensor:
         return self._like.new_zeros(shape)
 
-    def _describe(
-        self, k: int, chain: Sequence[tuple[nn.Linear | Joint, bool]]
-    ) -> ctypes.Array[native.Layer]:
+    def _describe(self, k: int, chain: Sequence["_Stage"]) -> ctypes.Array[native.Layer]:
         """Write down the layers of a network as the C functions read them."""
         rows = (native.Layer * len(chain))()
         self._kept.append(rows)
         group = k // self._group_size
-        for i, (row, (layer, relu)) in enumerate(zip(rows, chain, strict=True)):
+        for i, (row, (layer, norm, relu)) in enumerate(zip(rows, chain, strict=True)):
             is_last = i == len(chain) - 1
             shape = self._batch_size, len(layer.weight)
             row.w, row.b = layer.weight.data_ptr(), _address(layer.bias)
@@ -181,55 +192,87 @@ class Networks:
             row.m, row.n = layer.weight.shape
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
-                row.u, row.v = _vectors(layer)
+                row.u, row.v = layer.slot.normalizer.addresses(layer)
                 self._scaled[group].append((row, layer))
             if isinstance(layer, Joint) and layer not in self._joints:
                 self._joints.append(layer)
             if group == 0:
-                row.gy = _address(self.output_grads[k] if is_last else self._kept_memory(*shape))
-                gw = self._kept_memory(*layer.weight.shape)
-                gb = None if layer.bias is None else self._kept_memory(*layer.bias.shape)
-                row.gw, row.gb = _address(gw), _address(gb)
-                self._give(layer, gw, gb)
+                grads = self.output_grads[k] if is_last else self._kept_memory(*shape)
+                row.gy = row.ga = _address(grads)
+                row.gw, row.gb = self._gradients(layer)
+            if norm is not None:
+                self._describe_norm(row, norm, is_trained=group == 0)
         return rows
+
+    def _describe_norm(self, row: native.Layer, norm: "_Norm", *, is_trained: bool) -> None:
+        described = native.Norm(_address(norm.weight), _address(_bias(norm)))
+        shape = self._batch_size, row.m
+        # Without a backward what it keeps may be overwritten.
+        described.z = _address(self._kept_memory(*shape)) if is_trained else row.y
+        described.rates = _address(self._kept_memory(self._batch_size))
+        described.centred = isinstance(norm, nn.LayerNorm)
+        described.eps = _eps(norm, self._like.dtype)
+        if is_trained:
+            row.ga = _address(self._kept_memory(*shape))
+            described.ggamma, described.gbeta = self._gradients(norm)
+        row.norm = ctypes.pointer(described)
+        self._norms.append(norm)
 
     def _kept_memory(self, *shape: int) -> Tensor:
         memory = self._memory(*shape)
         self._kept.append(memory)
         return memory
 
-    def _give(self, layer: nn.Linear | Joint, gw: Tensor, gb: Tensor | None) -> None:
-        """Note whose gradients these are."""
-        if isinstance(layer, Joint):
-            first = 0
-            for part in layer.layers:
-                end = first + len(part.weight)
-                self._give(part, gw[first:end], None if gb is None else gb[first:end])
-                first = end
-            return
-        self._parameters.append(layer.weight)
-        self._grads.append(gw)
-        if gb is not None:
-            self._parameters.append(layer.bias)
-            self._grads.append(gb)
+    def _gradients(self, module: "nn.Linear | Joint | _Norm") -> tuple[int | None, int | None]:
+        """Take memory for gradients of a weight and a bias, where there are some."""
+        parts: Any = module.layers if isinstance(module, Joint) else [module]
+        weights, biases = [x.weight for x in parts], [_bias(x) for x in parts]
+        return self._gradient(module.weight, weights), self._gradient(_bias(module), biases)
 
-    def _where(self) -> list[int]:
-        return [x for scaled in self._scaled for _, layer in scaled for x in _vectors(layer)]
+    def _gradient(self, of: Tensor | None, parts: Sequence[Any]) -> int | None:
+        """Take memory for the gradient of parameters that stand behind each other in a tensor."""
+        if of is None:
+            return None
+        memory = self._kept_memory(*of.shape)
+        self._parameters += parts
+        self._grads += torch.split(memory, [len(x) for x in parts])
+        return memory.data_ptr()
 
-
-def _layers(network: Iterable[nn.Module | Joint]) -> list[tuple[nn.Linear | Joint, bool]]:
-    """The linear layers, and whether a rectifier follows each."""
-    modules = [*network]
-    return [
-        (layer, isinstance(after, nn.ReLU))
-        for layer, after in zip(modules, [*modules[1:], None], strict=True)
-        if isinstance(layer, nn.Linear | Joint)
-    ]
+    def _where(self) -> list[float]:
+        layers = [layer for scaled in self._scaled for _, layer in scaled]
+        vectors = [x for layer in layers for x in layer.slot.normalizer.addresses(layer)]
+        return vectors + [_eps(norm, self._like.dtype) for norm in self._norms]
 
 
-def _vectors(layer: SpectralLinear) -> tuple[int, int]:
-    u, v = layer.slot.normalizer.vectors(layer)
-    return u.data_ptr(), v.data_ptr()
+_Norm = nn.LayerNorm | nn.RMSNorm
+
+
+class _Stage(NamedTuple):
+    """A linear layer, the norm that follows it, and whether a rectifier does."""
+
+    layer: nn.Linear | Joint
+    norm: _Norm | None
+    relu: bool
+
+
+def _stages(network: Iterable[nn.Module | Joint]) -> list[_Stage]:
+    stages: list[_Stage] = []
+    for module in network:
+        if isinstance(module, nn.Linear | Joint):
+            stages.append(_Stage(module, None, relu=False))
+        elif isinstance(module, _Norm):
+            stages[-1] = stages[-1]._replace(norm=module)
+        else:
+            stages[-1] = stages[-1]._replace(relu=True)
+    return stages
+
+
+def _bias(module: nn.Linear | Joint | _Norm) -> Tensor | None:
+    return None if isinstance(module, nn.RMSNorm) else module.bias
+
+
+def _eps(norm: _Norm, dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps if norm.eps is None else norm.eps
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -4,7 +4,9 @@ import ctypes
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,6 +20,17 @@ _OWN_HOOKS = {steps.before_step, steps.after_step}
 _RARE = ("amsgrad", "differentiable", "capturable")
 
 
+class _Row(NamedTuple):
+    """What a step reads of a parameter: itself, its gradient, its moments and its count."""
+
+    parts: tuple[Tensor, ...]
+    addresses: tuple[int, ...]
+
+
+# Rows that have been found to be as the C function reads them, by the id of the parameter.
+_known: WeakKeyDictionary[Optimizer, dict[int, _Row]] = WeakKeyDictionary()
+
+
 def step(optimizer: Optimizer) -> None:
     """Do what ``optimizer.step()`` does, for Adam and AdamW in one call for all parameters.
 
@@ -28,26 +41,29 @@ def step(optimizer: Optimizer) -> None:
     Args:
         optimizer: Mutated, with its parameters, which are on the CPU.
     """
-    if not _is_plain_adam(optimizer) or not all(map(_is_ready, _held(optimizer))):
+    known = _known.setdefault(optimizer, {})
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    if not _is_plain_adam(optimizer) or not all(_is_ready(optimizer, x, known) for x in params):
         optimizer.step()
         return
-    steps.before_step(optimizer)
+    following = steps.followers(optimizer)
+    steps.begin(optimizer, following)
     # What is held now may stand in other groups than before.
     for group in optimizer.param_groups:
-        _step(optimizer, group)
-    steps.after_step(optimizer)
+        _step(optimizer, group, known)
+    steps.end(optimizer, following)
 
 
-def _step(optimizer: Optimizer, group: dict[str, Any]) -> None:
+def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -> None:
     params: list[Tensor] = group["params"]
     if not params:
         return
     table = array("q")
     for param in params:
-        state, grad = optimizer.state[param], param.grad
-        assert grad is not None
-        parts = (param, grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
-        table.extend((*(part.data_ptr() for part in parts), param.numel()))
+        place, _, *rest = known[id(param)].addresses
+        # A mode may have replaced the gradient.
+        assert param.grad is not None
+        table.extend((place, param.grad.data_ptr(), *rest, param.numel()))
     options = native.AdamOptions(
         group["lr"],
         *group["betas"],
@@ -74,24 +90,25 @@ def _is_plain_adam(optimizer: Optimizer) -> bool:
     )
 
 
-def _held(optimizer: Optimizer) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-    for group in optimizer.param_groups:
-        for param in group["params"]:
-            yield param, optimizer.state.get(param, {})
-
-
-def _is_ready(held: tuple[Tensor, dict[str, Tensor]]) -> bool:
+def _is_ready(optimizer: Optimizer, param: Tensor, known: dict[int, _Row]) -> bool:
     """Tell whether a parameter has a gradient and moments, all as the C function reads them."""
-    param, state = held
-    if param.grad is None or not state:
+    state, grad = optimizer.state.get(param), param.grad
+    if grad is None or not state:
         return False
-    parts = (param, param.grad, state["exp_avg"], state["exp_avg_sq"])
-    count = state["step"]
-    return (
-        all(native.takes(x) and x.dtype is param.dtype and x.shape == param.shape for x in parts)
-        and count.is_cpu
-        and count.dtype is torch.float32
-    )
+    parts = (param, grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
+    addresses = tuple([x.data_ptr() for x in parts])
+    row = known.get(id(param))
+    if row is not None and row.addresses == addresses and all(map(is_, row.parts, parts)):
+        return True
+    *dense, count = parts
+    if not all(
+        native.takes(x) and x.dtype is param.dtype and x.shape == param.shape for x in dense
+    ):
+        return False
+    if not count.is_cpu or count.dtype is not torch.float32:
+        return False
+    known[id(param)] = _Row(parts, addresses)
+    return True
 
 
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """Whether modules are still what they were when something was prepared for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ class Watch:
     def __init__(self, roots: Sequence[nn.Module]) -> None:
         """Look at modules, and at all that they contain."""
         self._roots = roots
-        self._seen = [*_look(roots)]
+        self._seen = _look(roots)
 
     def is_unchanged(self) -> bool:
         """Tell whether everything is as it was.
@@ -22,7 +22,7 @@ class Watch:
         That is, the same modules and parameters, these at the same addresses, all as trainable as
         before, and nobody hooked one.
         """
-        return [*_look(self._roots)] == self._seen
+        return _look(self._roots) == self._seen
 
 
 def is_hooked(root: nn.Module) -> bool:
@@ -30,20 +30,21 @@ def is_hooked(root: nn.Module) -> bool:
     return hooks.is_hooked(root.modules()) or any(map(_is_watched, root.parameters()))
 
 
-def _look(roots: Sequence[nn.Module]) -> Iterator[Any]:
-    yield hooks.all_are_hooked()
+def _look(roots: Sequence[nn.Module]) -> list[Any]:
+    seen: list[Any] = [hooks.all_are_hooked()]
     waiting: list[Any] = [*roots]
     while waiting:
         module = waiting.pop()
-        yield id(module)
+        seen.append(id(module))
         if module is None:
             continue
-        yield hooks.has_hooks(module)
+        seen.append(hooks.has_hooks(module))
         for param in module._parameters.values():
-            yield id(param)
+            seen.append(id(param))
             if param is not None:
-                yield param.data_ptr(), param.requires_grad, param.dtype, _is_watched(param)
+                seen += param.data_ptr(), param.requires_grad, param.dtype, _is_watched(param)
         waiting += module._modules.values()
+    return seen
 
 
 def _is_watched(param: Any) -> bool:

@@ -20,6 +20,7 @@ import snrl.aliases  # noqa: F401  (registers the SN policies with SB3)
 from snrl.algorithms import NotInstalledError, load_algorithm
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
+from snrl.runs.stabilizers import PLAIN
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -80,7 +81,7 @@ def _policy_name(
             f"{config.algo} cannot observe what {config.env} shows, which takes a {name}; it has "
             f"{', '.join(plain for plain in known if not plain.startswith('SN'))}"
         )
-    return f"SN{name}" if config.sn else name
+    return name if config.composition == PLAIN else f"SN{name}"
 
 
 def _arguments(config: RunConfig, env: VecEnv) -> dict[str, Any]:
@@ -99,6 +100,8 @@ def _arguments(config: RunConfig, env: VecEnv) -> dict[str, Any]:
 
 def _policy_kwargs(config: RunConfig) -> dict[str, Any]:
     kwargs = {**config.policy, **config.sn_options}
+    if config.composition != PLAIN:
+        kwargs |= {"critic": config.composition, "critic_options": config.critic_options}
     kwargs["activation_fn"] = _ACTIVATIONS[kwargs["activation_fn"]]
     return kwargs
 

@@ -4,16 +4,15 @@ A value is taken from the flags, else from the ``--config`` file, else from the 
 ``configs/<algo>.yaml``, else from the ``default`` entry there, else from SB3's default.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from snrl.runs.errors import ConfigError
+from snrl.runs.errors import ConfigError, suggestion
 from snrl.runs.hyperparameters import Option, options
+from snrl.runs.stabilizers import PLAIN
+from snrl.runs.yaml_files import load_mapping
 
 # What a file shipped per algorithm cannot decide: it is for every task, seed and machine.
 _NOT_SHIPPED = frozenset({"env", "seed", "device", "sn"})
@@ -38,6 +37,8 @@ class RunConfig:
         device: Torch device, or ``"auto"``.
         fast: Whether the algorithm is ``snrl``'s, where ``snrl`` and SB3 have it.
         utd: Gradient steps per environment step that ``gradient_steps`` was set by, if it was.
+        critic: What the critic is composed of besides; ``"plain"`` for nothing.
+        critic_options: Options of these stabilisers, if there are any.
         sn_options: ``policy_kwargs`` of the normalised policies; empty without ``sn``.
         algorithm: Arguments of the SB3 algorithm.
         noise: ``noise_type`` and ``noise_std``; empty where actions are discrete.
@@ -57,10 +58,18 @@ class RunConfig:
     device: str
     fast: bool
     utd: int | None
+    critic: str
+    critic_options: Mapping[str, Mapping[str, Any]] | None
     sn_options: Mapping[str, Any]
     algorithm: Mapping[str, Any]
     noise: Mapping[str, Any]
     policy: Mapping[str, Any]
+
+    @property
+    def composition(self) -> str:
+        """Everything that the critic is composed of, as the policies name it."""
+        names = (["sn"] if self.sn else []) + ([] if self.critic == PLAIN else [self.critic])
+        return "+".join(names) or PLAIN
 
     def as_dict(self) -> dict[str, Any]:
         """Return the flat mapping that ``config.yaml`` holds and ``--config`` reads."""
@@ -68,6 +77,8 @@ class RunConfig:
         return {
             "algo": self.algo,
             **run,
+            "critic": self.critic,
+            "critic_options": self.critic_options,
             "sn": self.sn,
             **self.sn_options,
             **self.algorithm,
@@ -91,22 +102,23 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
         ConfigError: If a key is unknown, or a value does not fit; the message names it.
     """
     table = options(algo)
-    given_in_file = dict(_load_mapping(config_file)) if config_file else {}
+    given_in_file = dict(load_mapping(config_file)) if config_file else {}
     if given_in_file.pop("algo", algo) != algo:
         raise ConfigError(f"{config_file} is for another algorithm than {algo}")
-    from_flags = _read("", flags, table)
-    from_file = _read(str(config_file), given_in_file, table)
+    from_flags = read_options("", flags, table)
+    from_file = read_options(str(config_file), given_in_file, table)
 
     env = from_flags.get("env", from_file.get("env", table["env"].default))
     shipped = shipped_file(algo)
-    entries = _load_mapping(shipped)
+    entries = load_mapping(shipped)
     from_shipped: dict[str, Any] = {}
     allowed = {name: option for name, option in table.items() if name not in _NOT_SHIPPED}
     for entry in ("default", env.split(":")[-1]):
-        from_shipped |= _read(f"{shipped.name}, {entry}", entries.get(entry) or {}, allowed)
+        from_shipped |= read_options(f"{shipped.name}, {entry}", entries.get(entry) or {}, allowed)
 
     defaults = {name: option.default for name, option in table.items()}
     values = defaults | from_shipped | from_file | from_flags
+    _take_sn_from_critic(values, from_flags, from_file)
     if not values["sn"]:
         _refuse_sn_options(algo, from_flags, from_file, config_file)
     if values["eval_freq"] is None:
@@ -130,6 +142,7 @@ def resolve(algo: str, flags: Mapping[str, Any], config_file: Path | None = None
         algo=algo,
         sn=sn,
         **{"fast": False} | group("run"),
+        **group("critic"),
         sn_options=sn_options if sn else {},
         algorithm=group("algorithm"),
         noise=group("noise"),
@@ -144,35 +157,24 @@ def shipped_file(algo: str) -> Path:
     return (folder if folder.is_dir() else package.parent / "configs") / f"{algo}.yaml"
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``": did you mean …?"`` for the closest known name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {close[0]}?" if close else ""
-
-
 def _names(algo: str, group: str) -> list[str]:
     return [name for name, option in options(algo).items() if option.group == group]
 
 
-def _load_mapping(path: Path) -> Mapping[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where} is not valid YAML") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(f"{path} must be a mapping of names to values")
-    return content
+def read_options(source: str, raw: Any, allowed: Mapping[str, Option]) -> dict[str, Any]:
+    """Read the values of one source.
 
+    Args:
+        source: What messages call it; empty for the command line.
+        raw: Values by option name, as strings or typed.
+        allowed: The options it may hold.
 
-def _read(source: str, raw: Any, allowed: Mapping[str, Option]) -> dict[str, Any]:
-    """Read the values of one source; an empty source name means the command line."""
+    Returns:
+        Typed, plain values.
+
+    Raises:
+        ConfigError: If a key is unknown, or a value does not fit; the message names it.
+    """
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{source}: expected a mapping of names to values, got {raw!r}")
     values = {}
@@ -195,6 +197,19 @@ def _read(source: str, raw: Any, allowed: Mapping[str, Option]) -> dict[str, Any
 
 def _is_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _take_sn_from_critic(
+    values: dict[str, Any], from_flags: Mapping[str, Any], from_file: Mapping[str, Any]
+) -> None:
+    """Let ``critic: sn+layer_norm`` mean what ``sn: true`` and ``critic: layer_norm`` do."""
+    names = values["critic"].split("+")
+    if "sn" not in names:
+        return
+    if from_flags.get("sn", from_file.get("sn")) is False:
+        raise ConfigError(f"critic {values['critic']} names sn, but sn is false")
+    names.remove("sn")
+    values["sn"], values["critic"] = True, "+".join(names) or PLAIN
 
 
 def _refuse_sn_options(

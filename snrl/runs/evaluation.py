@@ -1,6 +1,6 @@
 """Deterministic evaluation of a model in its own environment, apart from training."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class Evaluator(BaseCallback):
         config: The run.
         env: The environment to evaluate in.
         folder: Takes ``evaluations.npz`` and ``best_model.zip``.
-        stop: When set, training stops, and a running evaluation is abandoned.
+        stop: When it is overdue, a running evaluation is abandoned.
     """
 
     model: OffPolicyAlgorithm
@@ -76,7 +76,7 @@ class Evaluator(BaseCallback):
         """Keep what the evaluations need."""
         super().__init__()
         self._config = config
-        self._env = env
+        self.env = env
         self._folder = folder
         self._stop = stop
         self._moments = Moments(config.eval_freq, config.total_timesteps)
@@ -89,10 +89,25 @@ class Evaluator(BaseCallback):
         """The latest evaluation, if there was one."""
         return self._history[-1] if self._history else None
 
+    def state_dict(self) -> dict[str, Any]:
+        """The evaluations so far, for a checkpoint."""
+        return {
+            "history": [asdict(evaluation) for evaluation in self._history],
+            "successes": self._successes,
+            "best": self._best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the evaluations of :meth:`state_dict`, and store no others."""
+        self._history = [Evaluation(**evaluation) for evaluation in state["history"]]
+        self._successes, self._best = state["successes"], state["best"]
+        if self._history:
+            self._store()
+
     def _on_step(self) -> bool:
         if self._moments.is_due(self.num_timesteps, self.training_env.num_envs):
             self.evaluate()
-        return not self._stop
+        return True
 
     def evaluate(self) -> Evaluation | None:
         """Evaluate the model as it is, log and store what comes out, and keep the best model.
@@ -103,17 +118,17 @@ class Evaluator(BaseCallback):
         successes: list[bool] = []
 
         def watch(local: dict[str, Any], _: dict[str, Any]) -> None:
-            if self._stop:
+            if self._stop.is_overdue:
                 raise _AbandonedError
             if local["done"] and "is_success" in local["info"]:
                 successes.append(bool(local["info"]["is_success"]))
 
-        self._env.seed(eval_seed(self._config))
+        self.env.seed(eval_seed(self._config))
         try:
             with generators_kept(self.model.device):
                 returns, lengths = evaluate_policy(
                     self.model,
-                    self._env,
+                    self.env,
                     self._config.n_eval_episodes,
                     return_episode_rewards=True,
                     callback=watch,

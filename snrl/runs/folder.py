@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import yaml
 
 from snrl.runs.config import RunConfig
 from snrl.runs.errors import ConfigError
+from snrl.runs.lock import locked, unlock
+from snrl.runs.stabilizers import PLAIN
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,19 @@ class RunFolder:
         """SB3's JSON-lines log; the one file that grows, a line at a time."""
         return self.path / "progress.json"
 
+    @property
+    def checkpoint(self) -> Path:
+        """What a run that was killed goes on from."""
+        return self.path / "checkpoint"
+
+    def read_status(self) -> dict[str, Any]:
+        """Read ``status.json``; nothing where it is missing or damaged."""
+        try:
+            status = json.loads(self.status.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace ``status.json``."""
         with written_aside(self.status) as aside:
@@ -63,6 +78,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     It keeps the suffix, because ``np.savez`` and SB3's ``save`` append theirs where it is missing.
     """
     aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    aside.unlink(missing_ok=True)  # left by a process that was killed
     try:
         yield aside
         # A rename can reach the disk before the data that it names.
@@ -87,49 +103,69 @@ def check_free(out: Path) -> None:
         raise ConfigError(f"--out {out} holds another run")
 
 
-def create(out: Path | None, config: RunConfig, status: Mapping[str, Any]) -> RunFolder:
-    """Create a run folder with its configuration and first status.
+@contextmanager
+def opened(
+    out: Path | None, config: RunConfig, status: Mapping[str, Any], *, resume: bool = False
+) -> Iterator[RunFolder]:
+    """Hold a run folder for this process while the block runs.
+
+    It is created, with its configuration and first status, unless it holds a run to be resumed.
 
     Args:
-        out: The folder; None for ``runs/<algo>[-sn]/<env>/seed<seed>``, with a number appended
-            where that is taken.
+        out: The folder; None for :func:`default_path`, with a number appended where that is taken.
         config: Goes to ``config.yaml``.
         status: Goes to ``status.json``.
+        resume: Whether it may hold a run already, which then stays as it is.
 
-    Returns:
+    Yields:
         The folder.
 
     Raises:
-        ConfigError: If the folder holds a run or cannot be written; nothing is left of it then.
+        ConfigError: If the folder holds a run, is in use by another process, or cannot be written;
+            nothing is left of it then.
     """
-    path = out or _default_path(config)
-    try:
-        if out is None:
-            path = _make_unique(path)
-            made = True
-        else:
-            check_free(out)
-            made = not out.exists()
-            out.mkdir(parents=True, exist_ok=True)
-        folder = RunFolder(path)
+    path = out or default_path(config)
+    with ExitStack() as held:
         try:
-            folder.write_status(status)
-            with written_aside(folder.config) as aside:
-                content = yaml.safe_dump(config.as_dict(), sort_keys=False)
-                aside.write_text(content, encoding="utf-8")
-        except BaseException:
-            folder.status.unlink(missing_ok=True)
-            if made:
-                path.rmdir()
-            raise
-    except OSError as error:
-        raise ConfigError(f"cannot write the run folder {path}: {error.strerror}") from error
-    return folder
+            if out is None:
+                path, made = _make_unique(path), True
+            else:
+                if not resume:
+                    check_free(out)
+                made = not out.exists()
+                out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(path))
+            folder = RunFolder(path)
+            if not (resume and folder.config.exists()):
+                _fill(folder, config, status, made)
+        except OSError as error:
+            raise ConfigError(f"cannot write the run folder {path}: {error.strerror}") from error
+        yield folder
 
 
-def _default_path(config: RunConfig) -> Path:
-    task = config.env.split(":")[-1].replace("/", "_")
-    return Path("runs", config.algo + ("-sn" if config.sn else ""), task, f"seed{config.seed}")
+def _fill(folder: RunFolder, config: RunConfig, status: Mapping[str, Any], made: bool) -> None:
+    try:
+        folder.write_status(status)
+        with written_aside(folder.config) as aside:
+            content = yaml.safe_dump(config.as_dict(), sort_keys=False)
+            aside.write_text(content, encoding="utf-8")
+    except BaseException:
+        folder.status.unlink(missing_ok=True)
+        if made:
+            unlock(folder.path)
+            folder.path.rmdir()
+        raise
+
+
+def task_folder(env: str) -> str:
+    """Return the name that folders of a task have: without its module and its slashes."""
+    return env.split(":")[-1].replace("/", "_")
+
+
+def default_path(config: RunConfig) -> Path:
+    """The folder of a run without one: ``runs/<algo>[-<critic>]/<env>/seed<seed>``."""
+    kind = config.algo if config.composition == PLAIN else f"{config.algo}-{config.composition}"
+    return Path("runs", kind, task_folder(config.env), f"seed{config.seed}")
 
 
 def _make_unique(path: Path) -> Path:

@@ -8,8 +8,9 @@ Nothing here may import torch, SB3 or Gymnasium: ``--help`` has to answer at onc
 from collections.abc import Mapping
 
 from snrl.runs.modes import MODES
-from snrl.runs.options import algorithm, policy, run, sn
+from snrl.runs.options import algorithm, critic, policy, run, sn
 from snrl.runs.options.option import ALGORITHMS, Option
+from snrl.runs.stabilizers import STABILIZERS
 
 __all__ = ["ALGORITHMS", "GROUPS", "LEFT_OUT", "Option", "options"]
 
@@ -34,6 +35,11 @@ LEFT_OUT: Mapping[str, str] = {
 # Title and explanation of each group, in the order of the help.
 GROUPS: Mapping[str, tuple[str, str]] = {
     "run": ("task and length", "What is trained, for how long, and how it is evaluated."),
+    "critic": (
+        "critic",
+        "What the critic, online and target, is composed of, besides --sn:\n"
+        + "\n".join(f"  {name:<16} {summary}" for name, summary in STABILIZERS.items()),
+    ),
     "sn": (
         "spectral normalisation",
         "Holds the largest singular value (sigma) of critic layers, online and target, to a "
@@ -51,7 +57,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 _TABLES: Mapping[str, Mapping[str, Option]] = {
     algo: {
         option.name: option.of(algo)
-        for subject in (run, sn, algorithm, policy)
+        for subject in (run, critic, sn, algorithm, policy)
         for option in subject.OPTIONS
         if algo in option.algorithms
     }

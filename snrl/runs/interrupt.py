@@ -2,11 +2,15 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from signal import Signals
 from types import FrameType
+
+# How long what is under way may take to come to its end; then it is abandoned.
+_GRACE = 5.0
 
 
 @dataclass
@@ -18,10 +22,16 @@ class StopRequest:
     """
 
     signal: Signals | None = None
+    since: float = 0.0
 
     def __bool__(self) -> bool:
         """Tell whether a stop was requested."""
         return self.signal is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it was requested so long ago that nothing is worth waiting for."""
+        return self.signal is not None and time.monotonic() - self.since > _GRACE
 
 
 @contextmanager
@@ -30,7 +40,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
-        request.signal = request.signal or Signals(number)
+        if not request:
+            request.since = time.monotonic()
+            request.signal = Signals(number)
 
     if threading.current_thread() is not threading.main_thread():
         # Python lets only the main thread handle signals.

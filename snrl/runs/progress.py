@@ -27,15 +27,24 @@ class Progress(BaseCallback):
         self._evaluator = evaluator
         self._shown: Evaluation | None = None
         self._bar: tqdm[Any] | None = None
-        self._start = 0.0
+        self._start: float | None = None
+        self._first = 0
 
-    def _on_training_start(self) -> None:
+    def _on_rollout_start(self) -> None:
+        if self._start is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        # At the first rollout, when a run that is resumed is where it was.
         self._start = time.monotonic()
+        self._first = self.model.num_timesteps
+        self._shown = self._evaluator.latest
         if sys.stderr.isatty():
             # Given explicitly, because tqdm draws nothing where the terminal reports no size.
             size = shutil.get_terminal_size()
             self._bar = tqdm(
                 total=self._total,
+                initial=self._first,
                 unit="step",
                 unit_scale=True,
                 ncols=size.columns,
@@ -64,7 +73,8 @@ class Progress(BaseCallback):
         return ", ".join(parts)
 
     def _print_line(self) -> None:
-        speed = self.num_timesteps / (time.monotonic() - self._start)
+        assert self._start is not None
+        speed = (self.num_timesteps - self._first) / (time.monotonic() - self._start)
         left = tqdm.format_interval((self._total - self.num_timesteps) / speed)
         print(
             f"{self.num_timesteps}/{self._total} steps, {speed:.0f} steps/s, {left} left, "

@@ -53,16 +53,27 @@ class WandbWriter(KVWriter):
         folder: The run folder.
         name: Name of the W&B run.
         config: The resolved configuration and the command line.
+        run_id: W&B's own name of the run, by which a run that is resumed stays one; W&B makes one
+            if None.
+        after: Rows up to this step are not passed on, as W&B has them.
     """
 
     def __init__(
-        self, tracking: Tracking, folder: Path, name: str, config: Mapping[str, Any]
+        self,
+        tracking: Tracking,
+        folder: Path,
+        name: str,
+        config: Mapping[str, Any],
+        run_id: str | None = None,
+        after: int = -1,
     ) -> None:
         """Start the thread that talks to W&B."""
         self._tracking = tracking
         self._folder = folder
         self._name = name
         self._config = dict(config)
+        self._run_id = run_id
+        self._after = after
         self._rows: queue.SimpleQueue[tuple[int, dict[str, Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=_THREAD, daemon=True)
         self._thread.start()
@@ -74,6 +85,8 @@ class WandbWriter(KVWriter):
         step: int = 0,
     ) -> None:
         """Queue a row of the log."""
+        if step <= self._after:
+            return
         row = filter_excluded_keys(key_values, key_excluded, "wandb")
         self._rows.put((step, {key: _plain(value) for key, value in row.items()}))
 
@@ -117,6 +130,9 @@ class WandbWriter(KVWriter):
                 group=self._tracking.group,
                 tags=self._tracking.tags or None,
                 name=self._name,
+                id=self._run_id,
+                # Offline, files with the same id are what makes it one run.
+                resume="allow" if online and self._run_id else None,
                 config=self._config,
                 dir=self._folder,
                 settings=settings,
@@ -154,6 +170,11 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def warn(message: str) -> None:
+def note(message: str) -> None:
     """Print a line on stderr, above a progress bar if there is one."""
-    tqdm.write(f"snrl.run: warning: {message}", file=sys.stderr)
+    tqdm.write(f"snrl.run: {message}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Print a warning on stderr, as :func:`note` does."""
+    note(f"warning: {message}")

@@ -1,80 +1,40 @@
 """One run, from its configuration to its folder."""
 
 import importlib.util
-import time
-from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+import os
+import secrets
+import shutil
+import socket
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from signal import Signals
 from typing import Any
-
-from stable_baselines3.common.logger import JSONOutputFormat, KVWriter, Logger, make_output_format
 
 from snrl.runs import folder as folders
 from snrl.runs.build import build_model
+from snrl.runs.checkpoint.callback import Checkpointer
+from snrl.runs.checkpoint.generations import Generations
 from snrl.runs.config import RunConfig
 from snrl.runs.envs import make_envs, values_seed
 from snrl.runs.errors import ConfigError
-from snrl.runs.evaluation import Evaluation, Evaluator
-from snrl.runs.folder import RunFolder, written_aside
+from snrl.runs.evaluation import Evaluator
+from snrl.runs.folder import written_aside
 from snrl.runs.interrupt import stop_on_signals
+from snrl.runs.log import make_logger
 from snrl.runs.progress import Progress
-from snrl.runs.tracking import Tracking, WandbWriter, warn
+from snrl.runs.result import RunResult
+from snrl.runs.resume import Resumed, ended, go_on
+from snrl.runs.tracking import Tracking, warn
 from snrl.values import ValueStabilityCallback
-from snrl.values.divergence import Divergence
 
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended.
-
-    Attributes:
-        config: What was run.
-        folder: Where it is.
-        timesteps: Environment steps done.
-        evaluation: The last evaluation, if there was one.
-        signal: What interrupted the run, if it was.
-        divergence: When and how its values diverged, if they did.
-        stopped: Whether that ended the run.
-    """
-
-    config: RunConfig
-    folder: RunFolder
-    timesteps: int
-    evaluation: Evaluation | None
-    signal: Signals | None
-    divergence: Divergence | None
-    stopped: bool
-
-    def __str__(self) -> str:
-        """The final line of a run."""
-        config, evaluation = self.config, self.evaluation
-        title = f"{_title(config)} on {config.env}"
-        if self.signal is not None:
-            return (
-                f"{title}: interrupted by {self.signal.name} after {self.timesteps} of "
-                f"{config.total_timesteps} steps; model saved in {self.folder.model}"
-            )
-        if self.stopped:
-            assert self.divergence is not None
-            return (
-                f"{title}: diverged after {self.divergence.timesteps} of {config.total_timesteps} "
-                f"steps: {self.divergence.reason}; model saved in {self.folder.model}"
-            )
-        assert evaluation is not None
-        target = evaluation.sigma_target
-        return (
-            f"{title}: return {evaluation.return_mean:.1f} ± {evaluation.return_std:.1f} "
-            f"over {len(evaluation.returns)} episodes after {self.timesteps} steps; "
-            f"largest sigma {evaluation.sigma_online:.3f} online, "
-            f"{'no' if target is None else f'{target:.3f}'} target; run folder {self.folder.path}"
-        )
+CHECKPOINT_MINUTES = 5.0
 
 
 def train(
     config: RunConfig,
     *,
     out: Path | None = None,
+    resume: bool = False,
+    checkpoint_minutes: float = CHECKPOINT_MINUTES,
     progress: bool = True,
     tensorboard: bool = False,
     tracking: Tracking | None = None,
@@ -85,6 +45,10 @@ def train(
     Args:
         config: What to run.
         out: The run folder; None for one that follows from the configuration.
+        resume: Whether to go on with the run that the folder holds, if it holds one: from its last
+            checkpoint, or not at all where it has come to its end.
+        checkpoint_minutes: Minutes between checkpoints, which are also written when the run is
+            interrupted; 0 for none.
         progress: Whether to show progress on stderr.
         tensorboard: Whether to write TensorBoard files into the run folder.
         tracking: Whether and where to track with W&B.
@@ -94,9 +58,14 @@ def train(
         How it ended: at its end, or interrupted by a signal.
 
     Raises:
-        ConfigError: If something in the input cannot be; nothing is left on disk then.
+        ConfigError: If something in the input cannot be; nothing is left on disk then, or what was
+            there is as it was.
     """
-    if out is not None:
+    if resume:
+        out = out or folders.default_path(config)
+        if (result := ended(out, config)) is not None:
+            return result
+    elif out is not None:
         folders.check_free(out)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise ConfigError('--tensorboard needs tensorboard: pip install "snrl[tensorboard]"')
@@ -104,17 +73,28 @@ def train(
     # Whatever the input can be refused for has to show before anything is on disk.
     model = build_model(config, env)
 
-    begun = {"status": "running", "reason": None, "command": command, "timesteps": 0}
-    with stop_on_signals() as stop:
-        folder = folders.create(out, config, begun)
-        start = time.monotonic()
+    begun = _begun(command)
+    with (
+        stop_on_signals() as stop,
+        folders.opened(out, config, begun, resume=resume) as folder,
+    ):
+        # It may have come to its end while this process got ready.
+        if resume and (result := ended(folder.path, config)) is not None:
+            return result
+        resumed = go_on(folder) if resume else Resumed(Generations(folder.checkpoint))
+        begun["wandb_id"] = folder.read_status().get("wandb_id", begun["wandb_id"])
+        begun["timesteps"] = resumed.timesteps
+        folder.write_status(begun)
         try:
-            logger = _logger(config, folder, tensorboard, tracking, command)
+            logger = make_logger(config, folder, resumed, tensorboard, tracking, begun)
             evaluator = Evaluator(config, eval_env, folder, stop)
             values = _values(config)
+            checkpointer = Checkpointer(
+                folder, stop, checkpoint_minutes, evaluator, values, resumed, warn
+            )
             bar = Progress(config.total_timesteps, evaluator)
             # The measures come first, so that the evaluation's line of the log takes them along.
-            callbacks = [values, evaluator, bar if progress else None]
+            callbacks = [values, evaluator, checkpointer, bar if progress else None]
             measuring = closing(values) if values else nullcontext()
             with closing(env), closing(eval_env), measuring, closing(logger), closing(bar):
                 model.set_logger(logger)
@@ -135,17 +115,29 @@ def train(
                     stopped,
                 )
                 # Before W&B finishes, which may take a while and changes nothing.
-                folder.write_status(begun | _outcome(result, time.monotonic() - start))
+                folder.write_status(begun | result.as_status(checkpointer.elapsed))
+                if signal is None:
+                    shutil.rmtree(folder.checkpoint, ignore_errors=True)
         except BaseException as error:
             reason = f"{type(error).__name__}: {error}"
             failed = {"status": "failed", "reason": reason, "timesteps": model.num_timesteps}
-            folder.write_status(begun | failed)
+            # On a full disk the error itself is what has to be seen.
+            with suppress(OSError):
+                folder.write_status(begun | failed)
             raise
     return result
 
 
-def _title(config: RunConfig) -> str:
-    return config.algo + (" --sn" if config.sn else "")
+def _begun(command: str) -> dict[str, Any]:
+    return {
+        "status": "running",
+        "reason": None,
+        "command": command,
+        "timesteps": 0,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "wandb_id": secrets.token_hex(4),
+    }
 
 
 def _values(config: RunConfig) -> ValueStabilityCallback | None:
@@ -160,42 +152,3 @@ def _values(config: RunConfig) -> ValueStabilityCallback | None:
         dump=False,
         say=warn,
     )
-
-
-def _logger(
-    config: RunConfig,
-    folder: RunFolder,
-    tensorboard: bool,
-    tracking: Tracking | None,
-    command: str,
-) -> Logger:
-    formats: list[KVWriter] = [JSONOutputFormat(str(folder.progress))]
-    if tensorboard:
-        formats.append(make_output_format("tensorboard", str(folder.path / "tensorboard")))
-    if tracking is not None:
-        name = f"{_title(config)} {config.env} seed {config.seed}"
-        record = config.as_dict() | {"command": command}
-        formats.append(WandbWriter(tracking, folder.path, name, record))
-    return Logger(str(folder.path), formats)
-
-
-def _outcome(result: RunResult, seconds: float) -> dict[str, Any]:
-    outcome: dict[str, Any] = {
-        "status": "done",
-        "reason": None,
-        "timesteps": result.timesteps,
-        "seconds": round(seconds, 1),
-    }
-    if result.divergence is not None:
-        outcome["divergence"] = asdict(result.divergence)
-    if result.signal is not None:
-        outcome |= {"status": "interrupted", "reason": result.signal.name}
-    elif result.stopped:
-        assert result.divergence is not None
-        outcome |= {"status": "failed", "reason": f"diverged: {result.divergence.reason}"}
-    if (evaluation := result.evaluation) is not None:
-        outcome["evaluation"] = asdict(evaluation) | {
-            "return_mean": evaluation.return_mean,
-            "return_std": evaluation.return_std,
-        }
-    return outcome

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from snrl.runs.stabilizers import PLAIN, STABILIZERS
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -209,6 +211,39 @@ def _mode_options(value: Any) -> dict[str, bool | float]:
     return {str(name): _mode_option(item) for name, item in value.items()}
 
 
+def _critic(value: Any) -> str:
+    names = _text(value).split("+")
+    if not set(names) <= STABILIZERS.keys() and names != [PLAIN]:
+        raise ValueError
+    return str(value)
+
+
+def _critic_option(value: Any) -> bool | float | str:
+    for read in (_integer, _mode_option, _text):
+        try:
+            return read(value)
+        except (TypeError, ValueError):
+            continue
+    raise TypeError
+
+
+def _critic_options(value: Any) -> dict[str, dict[str, bool | float | str]]:
+    if isinstance(value, list):
+        nested: dict[str, dict[str, Any]] = {}
+        for word in value:
+            # A word without "." or "=" has a part too few, and is refused with ValueError as well.
+            path, item = word.split("=", 1)
+            name, option = path.split(".", 1)
+            nested.setdefault(name, {})[option] = item
+        value = nested
+    if not isinstance(value, Mapping) or not all(isinstance(x, Mapping) for x in value.values()):
+        raise TypeError
+    return {
+        str(name): {str(option): _critic_option(item) for option, item in given.items()}
+        for name, given in value.items()
+    }
+
+
 BOOLEAN = Kind("true or false", _boolean, "BOOL")
 TEXT = Kind("a text", _text, "TEXT")
 LEARNING_RATE = Kind(
@@ -228,6 +263,13 @@ SN_COEF = Kind(
     "a number greater than 0, or two and a number of steps between them",
     _sn_coef,
     "X",
+    many=True,
+)
+CRITIC = Kind(f"{PLAIN}, or names of {', '.join(STABILIZERS)} joined by +", _critic, "NAME")
+CRITIC_OPTIONS = Kind(
+    "options such as dropout.p=0.01, each a number, true, false or a name",
+    _critic_options,
+    "NAME.OPTION=VALUE",
     many=True,
 )
 MODE_OPTIONS = Kind(

@@ -32,7 +32,7 @@ class Losses(NamedTuple):
 
 
 class Update(update.Update):
-    """SAC's gradient step for networks of linear layers and rectifiers.
+    """SAC's gradient step for networks of linear layers, norms and rectifiers.
 
     The arithmetic is that of SB3's ``SAC.train`` with the gradients of its three losses written
     out. It departs in what is not computed: gradients of the critics' weights for the actor's
@@ -170,7 +170,9 @@ class Update(update.Update):
         # -mean(log_ent_coef · (log π + target_entropy))
         slope = -(mean_log_prob + model.target_entropy)
         loss = log_ent_coef.item() * slope
-        log_ent_coef.grad = torch.full_like(log_ent_coef, slope)
+        if log_ent_coef.grad is None:
+            log_ent_coef.grad = torch.empty_like(log_ent_coef)
+        log_ent_coef.grad.fill_(slope)
         step(model.ent_coef_optimizer)
         return ent_coef, loss
 

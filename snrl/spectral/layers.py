@@ -25,6 +25,9 @@ class Normalizer(Protocol):
     def vectors(self, layer: "SpectralLayer") -> tuple[Tensor, Tensor]:
         """Give the layer's leading singular vectors."""
 
+    def addresses(self, layer: "SpectralLayer") -> tuple[int, int]:
+        """Give the places of these in memory."""
+
     def scale_and_slope(self, layer: "SpectralLayer") -> tuple[float, float]:
         """Compute that function and its derivative."""
 

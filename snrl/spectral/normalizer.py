@@ -252,6 +252,15 @@ class SpectralNormalizer(Stores):
         u, block, _ = self._store(layer.slot.shape).vectors()
         return u[layer.slot.row], block[layer.slot.row, 0]
 
+    def addresses(self, layer: SpectralLayer) -> tuple[int, int]:
+        """Where in memory the leading ``u`` and ``v`` of a layer's weight are."""
+        u, block, _ = self._store(layer.slot.shape).vectors()
+        row, itemsize = layer.slot.row, u.itemsize
+        return (
+            u.data_ptr() + row * u.stride(0) * itemsize,
+            block.data_ptr() + row * block.stride(0) * itemsize,
+        )
+
     def scale_and_slope(self, layer: SpectralLayer) -> tuple[float, float]:
         """Compute ``f(sigma)`` and its derivative, for a linear layer on the CPU.
 

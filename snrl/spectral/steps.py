@@ -1,6 +1,6 @@
 """Around an optimiser's step: whoever follows layers is told of every step that moves them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -62,30 +62,45 @@ live: WeakSet[Follower[Any]] = WeakSet()
 _original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
 
 
-def _followers(optimizer: Optimizer) -> Iterator[tuple[Follower[Any], list[Any]]]:
+Following = Sequence[tuple[Follower[Any], list[Any]]]
+
+
+def followers(optimizer: Optimizer) -> Following:
+    """List who follows an optimiser, each with the layers whose weights it holds."""
     if not live:
-        return
+        return []
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    for follower in sorted(live, key=lambda follower: follower.turn):
-        layers = [layer for layer in follower.layers if id(layer.weight) in held]
-        if layers:
-            yield follower, layers
+    in_turn = sorted(live, key=lambda follower: follower.turn)
+    found = [(x, [layer for layer in x.layers if id(layer.weight) in held]) for x in in_turn]
+    return [(follower, layers) for follower, layers in found if layers]
+
+
+def begin(optimizer: Optimizer, following: Following) -> None:
+    """Tell its followers that an optimiser is about to step."""
+    # They are still split if the last step raised an error.
+    _join_groups(optimizer)
+    asked = [follower.before_step(layers, optimizer) for follower, layers in following]
+    if factors := [one for one in asked if one is not None]:
+        _split_groups(optimizer, factors)
+
+
+def end(optimizer: Optimizer, following: Following) -> None:
+    """Tell its followers that an optimiser has stepped."""
+    _join_groups(optimizer)
+    for follower, layers in following:
+        follower.after_step(layers)
 
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser is about to step: a hook of all optimisers."""
-    # They are still split if the last step raised an error.
     _join_groups(optimizer)
-    asked = [follower.before_step(layers, optimizer) for follower, layers in _followers(optimizer)]
-    if factors := [one for one in asked if one is not None]:
-        _split_groups(optimizer, factors)
+    begin(optimizer, followers(optimizer))
 
 
 def after_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser has stepped: a hook of all optimisers."""
     _join_groups(optimizer)
-    for follower, layers in _followers(optimizer):
-        follower.after_step(layers)
+    end(optimizer, followers(optimizer))
 
 
 def _split_groups(optimizer: Optimizer, factors: Sequence[Factors]) -> None:

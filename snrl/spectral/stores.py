@@ -103,6 +103,20 @@ class Store(nn.Module):
             return math.nan
         return self.sigmas[row]
 
+    def carried(self) -> dict[str, Any]:
+        """The vectors, and the norms that the last refresh found of the weights as they are."""
+        current = [self.sigma(i, x.layer.weight) for i, x in enumerate(self.unfoldings)]
+        return {**self.vectors()._asdict(), "sigmas": current}
+
+    @torch.no_grad()
+    def take_back(self, carried: dict[str, Any]) -> None:
+        """Put back what :meth:`carried` gave; the weights are those of then."""
+        for name, own in self.vectors()._asdict().items():
+            own.copy_(carried[name])
+        for row, sigma in enumerate(carried["sigmas"]):
+            self.sigmas[row] = sigma
+            self.note(row)
+
     @torch.no_grad()
     def take_over(self, saved: Sequence[Tensor]) -> None:
         """Copy saved vectors that belong to the weights as they are now, row by row.
@@ -161,6 +175,20 @@ class Stores(nn.Module):
         """Leave out what holds addresses of this one's tensors."""
         return {**self.__dict__, "_prepared": {}}
 
+    def carried(self) -> dict[str, dict[str, Any]]:
+        """All that is carried from one weight to the next, by shape, for a checkpoint.
+
+        A state dict has less: what is loaded from it has to suit any weights, and the norm of a
+        weight is then computed in another way, which rounds differently.
+        """
+        stores = {k: x for k, x in self._modules.items() if isinstance(x, Store)}
+        return {shape: store.carried() for shape, store in stores.items()}
+
+    def take_back(self, carried: dict[str, dict[str, Any]]) -> None:
+        """Put back what :meth:`carried` gave, for weights that are those of then, bit by bit."""
+        for shape, part in carried.items():
+            self._store(shape).take_back(part)
+
     def _append(self, unfolding: Unfolding) -> Row:
         if unfolding.shape not in self._modules:
             self.add_module(unfolding.shape, Store(unfolding.matrix().detach(), self.block_size))
@@ -197,9 +225,10 @@ class Stores(nn.Module):
 
     def _addresses(self, key: tuple[Row, ...]) -> list[int]:
         """Where the weights are, and then the vectors."""
-        stores = [(self._store(shape), row) for shape, row in key]
-        weights = [store.unfoldings[row].layer.weight.data_ptr() for store, row in stores]
-        return weights + [x.data_ptr() for store, _ in stores for x in store.vectors()]
+        stores = {shape: self._store(shape) for shape, _ in key}
+        layers = [stores[shape].unfoldings[row].layer for shape, row in key]
+        vectors = [x for store in stores.values() for x in store.vectors()]
+        return [layer.weight.data_ptr() for layer in layers] + [x.data_ptr() for x in vectors]
 
     def _compute(self, rows: Iterable[Row]) -> None:
         """Compute vectors from their matrices alone, by SVD."""

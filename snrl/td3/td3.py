@@ -9,7 +9,7 @@ from snrl.td3.update import Update
 class TD3(FastAlgorithm, stable_baselines3.TD3):
     """SB3's ``TD3``: the same arguments, results to rounding, saved files and logger keys.
 
-    On the CPU, the update of a policy whose networks are linear layers and rectifiers (SB3's
+    On the CPU, the update of a policy whose networks are linear layers, norms and rectifiers (SB3's
     ``MlpPolicy`` and ``SNMlpPolicy``) is computed by :class:`~snrl.td3.update.Update`, which
     leaves the policy in the mode it is in, as no layer there has a mode. Any other update is SB3's
     own, which a line of the logger ``snrl`` says, with the reason.

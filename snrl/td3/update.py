@@ -27,7 +27,7 @@ class Losses(NamedTuple):
 
 
 class Update(update.Update):
-    """TD3's gradient step for networks of linear layers and rectifiers.
+    """TD3's gradient step for networks of linear layers, norms and rectifiers.
 
     The arithmetic is that of SB3's ``TD3.train`` with the gradients of its two losses written out.
     It departs in what is not computed: gradients of the first critic's weights for the actor's

@@ -4,6 +4,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -83,6 +85,29 @@ class ValueStabilityCallback(BaseCallback):
         self.seconds = 0.0
         self._begin = 0.0
         self._measurer: Measurer | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that goes on elsewhere needs, for a checkpoint between two rollouts."""
+        assert self._measurer is not None
+        return {
+            "divergence": None if self.divergence is None else asdict(self.divergence),
+            "seconds": self.seconds,
+            "elapsed": time.perf_counter() - self._begin,
+            "measurer": self._measurer.state_dict(),
+            "divergences": self._divergences.state_dict(),
+            "updates": self._updates.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where :meth:`state_dict` was called; training has begun."""
+        assert self._measurer is not None
+        divergence = state["divergence"]
+        self.divergence = None if divergence is None else Divergence(**divergence)
+        self.seconds = state["seconds"]
+        self._begin = time.perf_counter() - state["elapsed"]
+        self._measurer.load_state_dict(state["measurer"])
+        self._divergences.load_state_dict(state["divergences"])
+        self._updates.load_state_dict(state["updates"])
 
     def close(self) -> None:
         """Close the environment, if it was made here from a task's name."""

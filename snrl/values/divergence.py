@@ -52,6 +52,16 @@ class DivergenceWatch:
         self._normalizer = probe.model.get_vec_normalize_env()
         self._dims = math.prod(probe.model.action_space.shape or (1,))
 
+    def state_dict(self) -> dict[str, float | None]:
+        """What was seen so far, for a checkpoint."""
+        return {"low": self._low, "high": self._high, "odd": self._odd, "alpha": self._alpha}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what :meth:`state_dict` says was seen."""
+        self._low, self._high = state["low"], state["high"]
+        self._odd, self._alpha = state["odd"], state["alpha"]
+        self._bound = self._compute_bound()
+
     def begin(self) -> None:
         """Take note of the environment and of the replay buffer that are trained with now."""
         self._normalizer = self._probe.model.get_vec_normalize_env()

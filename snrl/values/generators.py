@@ -9,15 +9,25 @@ import numpy as np
 import torch
 
 
-class _States(NamedTuple):
+class GeneratorStates(NamedTuple):
+    """The states of the global generators.
+
+    Attributes:
+        python: Of ``random``.
+        numpy: Of ``numpy.random``.
+        torch: Of torch on the CPU.
+        cuda: Of torch on the device, if that is another.
+    """
+
     python: Any
     numpy: Any
     torch: torch.Tensor
     cuda: torch.Tensor | None
 
 
-def _capture(device: torch.device) -> _States:
-    return _States(
+def capture(device: torch.device) -> GeneratorStates:
+    """Read the states of the global generators: Python's, NumPy's, torch's on CPU and device."""
+    return GeneratorStates(
         random.getstate(),
         np.random.get_state(),
         torch.get_rng_state(),
@@ -25,7 +35,8 @@ def _capture(device: torch.device) -> _States:
     )
 
 
-def _install(states: _States, device: torch.device) -> None:
+def install(states: GeneratorStates, device: torch.device) -> None:
+    """Set the global generators to states that :func:`capture` has read."""
     random.setstate(states.python)
     np.random.set_state(states.numpy)
     torch.set_rng_state(states.torch)
@@ -43,11 +54,11 @@ def generators_kept(device: torch.device | str = "cpu") -> Iterator[None]:
         device: The device whose generator is kept as well.
     """
     device = torch.device(device)
-    states = _capture(device)
+    states = capture(device)
     try:
         yield
     finally:
-        _install(states, device)
+        install(states, device)
 
 
 class PrivateGenerators:
@@ -65,7 +76,7 @@ class PrivateGenerators:
         """Seed the private set; the global generators stay as they are."""
         self._device = torch.device(device)
         cuda = self._device.type == "cuda"
-        self._states = _States(
+        self._states = GeneratorStates(
             random.Random(seed).getstate(),
             np.random.RandomState(seed).get_state(),
             torch.Generator().manual_seed(seed).get_state(),
@@ -76,8 +87,16 @@ class PrivateGenerators:
     def used(self) -> Iterator[None]:
         """Exchange the global generators for the private ones, and back at the end."""
         with generators_kept(self._device):
-            _install(self._states, self._device)
+            install(self._states, self._device)
             try:
                 yield
             finally:
-                self._states = _capture(self._device)
+                self._states = capture(self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the private set, for a checkpoint."""
+        return self._states._asdict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the states of :meth:`state_dict`."""
+        self._states = GeneratorStates(**state)

@@ -18,6 +18,8 @@ class Key(NamedTuple):
         remedy: What to try when it is not.
         sets: The sets that hold it: ``light`` is part of ``full``; ``run`` is logged by
             ``python -m snrl.run`` besides.
+        best: The number that is best, the nearer the better; None where no number is better than
+            another by itself, as for most that depend on the size of the returns.
     """
 
     names: tuple[str, ...]
@@ -27,6 +29,7 @@ class Key(NamedTuple):
     healthy: str
     remedy: str
     sets: str = "light"
+    best: float | None = None
 
 
 _RETURN = "return"
@@ -43,6 +46,7 @@ KEYS: tuple[Key, ...] = (
         "near 0 beside `return_mean`, and not growing; the spread holds the chance of task and "
         "policy too",
         f"above 0: {_OVER}; below: {_UNDER}",
+        best=0.0,
     ),
     Key(
         ("bias_mean_normalised", "bias_std_normalised"),
@@ -51,6 +55,7 @@ KEYS: tuple[Key, ...] = (
         "Chen et al. 2021; they scale state by state",
         "within ±0.1; the standard deviation steady",
         "as above",
+        best=0.0,
     ),
     Key(
         ("bias_error",),
@@ -76,6 +81,7 @@ KEYS: tuple[Key, ...] = (
         "overestimation: van Hasselt 2010; its rate: ours",
         "near 0.5; 0 or 1 where the bias dwarfs the spread",
         "as for `bias_mean`",
+        best=0.5,
     ),
     Key(
         ("absolute_discrepancy",),
@@ -84,6 +90,7 @@ KEYS: tuple[Key, ...] = (
         "plain",
         "falling beside `return_mean`",
         "as for `bias_mean`; a larger critic",
+        best=0.0,
     ),
     Key(
         ("rank_correlation",),
@@ -92,6 +99,7 @@ KEYS: tuple[Key, ...] = (
         "Spearman 1904",
         "towards 1: the critic orders states rightly, whatever its bias",
         "larger `sn_coef` or fewer normalised layers; a larger critic",
+        best=1.0,
     ),
     Key(
         ("td_error_heldout", "td_error_train"),
@@ -125,6 +133,7 @@ KEYS: tuple[Key, ...] = (
         "plain",
         "small beside `bias_std`; falling",
         "growing: the critics extrapolate; SN, smaller learning rate",
+        best=0.0,
     ),
     Key(
         ("target_drift",),
@@ -133,6 +142,7 @@ KEYS: tuple[Key, ...] = (
         "ours",
         "small and falling",
         "smaller learning rate, larger `tau`",
+        best=0.0,
     ),
     Key(
         ("churn", "churn_k", "churn_updates"),
@@ -159,6 +169,7 @@ KEYS: tuple[Key, ...] = (
         "Sokar et al. 2023",
         "below 0.3 and not rising",
         "smaller learning rate, LayerNorm, resets of dormant units",
+        best=0.0,
     ),
     Key(
         ("weight_norm", "weight_norm/…"),
@@ -232,6 +243,7 @@ KEYS: tuple[Key, ...] = (
         "not rising along training",
         "LayerNorm, weight decay, resets",
         "full",
+        best=0.0,
     ),
     Key(
         ("return_drawdown", "return_fallen_share"),
@@ -242,6 +254,7 @@ KEYS: tuple[Key, ...] = (
         "0 to 0.1 for the share",
         "smaller learning rate; read with `bias_mean` and `churn`",
         "run",
+        best=0.0,
     ),
     Key(
         ("diverged",),
@@ -252,6 +265,7 @@ KEYS: tuple[Key, ...] = (
         "after van Hasselt et al. 2018 (soft divergence)",
         "0",
         "SN or LayerNorm, smaller learning rate, smaller γ; `--stop-on-divergence` ends the run",
+        best=0.0,
     ),
     Key(
         ("time_share",),
@@ -262,6 +276,13 @@ KEYS: tuple[Key, ...] = (
         "`--values light`, larger `--eval-freq`",
     ),
 )
+
+
+def find(name: str) -> Key | None:
+    """Return the key that explains a name, with or without ``values/``; None if none does."""
+    name = name.removeprefix("values/")
+    layered = f"{name.partition('/')[0]}/…"
+    return next((key for key in KEYS if {name, layered} & set(key.names)), None)
 
 
 def markdown_table() -> str:

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from snrl.critics.access import online_critic, reads_action
 from snrl.values.discrete import DiscreteProbe
+from snrl.values.env_generators import capture_envs, install_envs
 from snrl.values.environment import EnvOption, own_env
 from snrl.values.generators import PrivateGenerators
 from snrl.values.probe import Probe, Transitions
@@ -122,6 +124,25 @@ class Measurer:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What one measurement leaves to the next, for a checkpoint."""
+        return {
+            "generators": self._generators.state_dict(),
+            "generator": self._generator.get_state(),
+            "env": capture_envs(self._env),
+            "reference": None if self._reference is None else tuple(self._reference),
+            "said": sorted(self._said),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where :meth:`state_dict` was called."""
+        self._generators.load_state_dict(state["generators"])
+        self._generator.set_state(state["generator"])
+        install_envs(self._env, state["env"])
+        reference = state["reference"]
+        self._reference = None if reference is None else Transitions(*reference)
+        self._said = set(state["said"])
 
     def reference(self) -> Transitions:
         """Transitions for churn: of the last episodes, which training never sees."""

@@ -1,6 +1,7 @@
 """What real updates do to values that they are not for, watched from between them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,8 +45,26 @@ class UpdateWatch:
         self._count = count
         self._reference: Transitions | None = None
         self._before: Tensor | None = None
+        self._begin = 0
         self._after_call: tuple[Tensor, int] | None = None
         self._after: tuple[Tensor, int] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is being watched, and what was seen so far, for a checkpoint."""
+        return {
+            "reference": None if self._reference is None else tuple(self._reference),
+            "before": self._before,
+            "begin": self._begin,
+            "after_call": self._after_call,
+            "after": self._after,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on watching where :meth:`state_dict` was called."""
+        reference = state["reference"]
+        self._reference = None if reference is None else Transitions(*reference)
+        self._before, self._begin = state["before"], state["begin"]
+        self._after_call, self._after = state["after_call"], state["after"]
 
     @property
     def is_watching(self) -> bool:

@@ -165,6 +165,43 @@ def test_what_holds_of_two_hundred_updates_with_the_default_tracking(
     assert distance(*pair)[0] <= 30 * distance(other, pair[1])[0]
 
 
+NORMS: dict[str, dict[str, Any]] = {
+    "layer_norm": {"eps": 1e-3},
+    "rms_norm": {},
+    "sn+layer_norm": {"affine": False},
+    "sn+rms_norm": {"affine": False},
+}
+
+
+def with_norms(critic: str) -> dict[str, Any]:
+    """Options of a policy whose critic's hidden layers have norms."""
+    options = {"critic": critic, "critic_options": {critic.removeprefix("sn+"): NORMS[critic]}}
+    return options | (CONVERGED if critic.startswith("sn+") else {})
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("critic", NORMS)
+def test_critics_with_norms(algo: str, critic: str) -> None:
+    """Alone and upon normalised layers, after 1, 10 and 200 updates in float64."""
+    pair = make_pair(algo, "SNMlpPolicy", policy_kwargs=with_norms(critic))
+    with in_float64(*pair):
+        for calls, first in ((1, 0), (9, 1), (10, 10)):
+            train(pair, calls, 19 if first == 10 else 1, first=first)
+            assert_equal(*pair, rtol=1e-10)
+    assert is_fast(pair[0])
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("critic", NORMS)
+def test_critics_with_norms_in_float32(algo: str, critic: str) -> None:
+    pair = make_pair(
+        algo, "SNMlpPolicy", policy_kwargs={"n_critics": 3, **CALM, **with_norms(critic)}
+    )
+    train(pair, 10)
+    assert is_fast(pair[0])
+    assert_equal(*pair, rtol=FLOAT32)
+
+
 @pytest.mark.parametrize("algo", ALGOS)
 def test_a_schedule_of_the_learning_rate(algo: str) -> None:
     pair = make_pair(algo, learning_rate=lambda left: 1e-3 * left)

@@ -1,5 +1,6 @@
 """Networks forward and backward in C, against autograd with every effective weight formed."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -61,7 +62,7 @@ def formed(network: Any, x: Tensor) -> Tensor:
             weight = module.effective_weight() if special else module.weight
             x = nn.functional.linear(x, weight, module.bias)
         else:
-            x = x.relu()
+            x = module(x)
     return x
 
 
@@ -69,6 +70,29 @@ def parameters_of(networks: Any) -> list[Tensor]:
     layers = [x for network in networks for x in network]
     parts = [y for x in layers for y in (x.layers if isinstance(x, Joint) else [x])]
     return [param for part in parts for param in part.parameters()]
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "LayerNorm": nn.LayerNorm,
+    "LayerNorm, large eps": lambda m: nn.LayerNorm(m, eps=0.1),
+    "LayerNorm without bias": lambda m: nn.LayerNorm(m, bias=False),
+    "LayerNorm without parameters": lambda m: nn.LayerNorm(m, elementwise_affine=False),
+    "RMSNorm": nn.RMSNorm,
+    "RMSNorm, large eps": lambda m: nn.RMSNorm(m, eps=0.1),
+    "RMSNorm without parameters": lambda m: nn.RMSNorm(m, elementwise_affine=False),
+}
+
+
+def normed(groups: Any, kind: str, positions: Sequence[int] = (0, 1)) -> Any:
+    """Insert norms with parameters drawn at random behind linear layers, by their place."""
+    for network in (network for group in groups for network in group):
+        linear = [i for i, x in enumerate(network) if isinstance(x, nn.Linear)]
+        for at in sorted((linear[position] for position in positions), reverse=True):
+            norm = NORMS[kind](network[at].out_features).to(network[at].weight.dtype)
+            for param in norm.parameters():
+                nn.init.uniform_(param, -1.5, 1.5)
+            network.insert(at + 1, norm)
+    return groups
 
 
 def check(
@@ -144,6 +168,80 @@ def test_normalised_layers(mode: str, coef: float, bias: bool, positions: tuple[
     groups = groups_of(2, 3, (5, 7, 6, 1), bias=bias)
     normalised(groups, positions, mode, coef)
     check(groups, 9, 5, from_column=3)
+
+
+# --- Norms ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("positions", [(0,), (1,), (0, 1), (0, 1, 2)])
+def test_norms(kind: str, positions: tuple[int, ...]) -> None:
+    """The last of these also where no rectifier follows, and of a single number."""
+    check(normed(groups_of(2, 3, (5, 7, 6, 1)), kind, positions), 9, 5, from_column=3)
+    check(normed(groups_of(2, 2, (5, 7, 6, 4)), kind, positions), 9, 5)
+
+
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_norms_of_layers_without_bias(kind: str) -> None:
+    check(normed(groups_of(2, 2, (5, 7, 6, 1), bias=False), kind), 9, 5)
+
+
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_norms_on_any_number_of_threads(
+    threads: Any, kind: str, count: int, batch_size: int
+) -> None:
+    threads(count)
+    check(normed(groups_of(2, 1, (5, 40, 41, 1)), kind), batch_size, 5)
+    check(normed(groups_of(2, 4, (5, 40, 41, 1)), kind), batch_size, 5)
+
+
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize(("mode", "coef"), [("normalize", 1.3), ("cap", 0.3)])
+def test_norms_of_normalised_layers(kind: str, mode: str, coef: float) -> None:
+    groups = normed(groups_of(2, 3, (5, 7, 6, 1)), kind)
+    normalised(groups, (0, 1, 2), mode, coef)
+    check(groups, 9, 5, from_column=3)
+
+
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_norms_of_rows_without_spread(kind: str) -> None:
+    """What is divided by then is the root of eps."""
+    groups = normed(groups_of(1, 2, (5, 7, 6, 1)), kind)
+    with torch.no_grad():
+        for network in groups[0]:
+            network[0].weight.zero_()
+            network[0].bias.fill_(1e-3)
+    check(groups, 4, 5)
+
+
+@pytest.mark.parametrize("kind", ["LayerNorm", "RMSNorm"])
+def test_norms_in_float32_are_as_close_to_the_truth_as_autograd_is(kind: str) -> None:
+    """Also where the mean is far above the spread, which no single pass over a row survives."""
+    groups = normed(groups_of(1, 2, (17, 64, 64, 1), dtype=torch.float32), kind)
+    with torch.no_grad():
+        for network in groups[0]:
+            network[0].bias.add_(100)
+    truth = [copy.deepcopy(network).double() for network in groups[0]]
+    for norm in (x for network in truth for x in network if isinstance(x, nn.RMSNorm)):
+        norm.eps = torch.finfo(torch.float32).eps
+    networks = Networks(groups, 64, from_column=3)
+    networks.give_gradients()
+    x = torch.randn(64, 17)
+    with torch.no_grad():
+        mine = networks.forward(x).clone()
+    networks.output_grads.fill_(1)
+    networks.backward(to_weights=True, to_input=False)
+    exact = torch.stack([formed(network, x.double()) for network in truth])
+    theirs = torch.stack([formed(network, x) for network in groups[0]])
+    assert (mine - exact).abs().max() <= 4 * (theirs - exact).abs().max()
+    wanted = torch.autograd.grad(exact.sum(), parameters_of(truth))
+    stock = torch.autograd.grad(theirs.sum(), parameters_of(groups[0]))
+    for param, grad, close in zip(parameters_of(groups[0]), wanted, stock, strict=True):
+        assert param.grad is not None
+        allowed = 4 * (close - grad).abs().max() + 1e-6 * grad.abs().max()
+        assert (param.grad - grad).abs().max() <= allowed
 
 
 def test_a_step_moves_the_norm_that_is_applied() -> None:
@@ -291,7 +389,12 @@ def with_gain() -> nn.Sequential:
         (nn.Sequential(nn.ReLU(), nn.Linear(4, 5)), "a ReLU that follows no linear layer"),
         (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.ReLU()), "a ReLU that follows no linear"),
         (nn.Sequential(Other(4, 5)), "a layer of type Other"),
-        (nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5)), "a layer of type LayerNorm"),
+        (nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 5)), "a LayerNorm that follows no linear"),
+        (nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.RMSNorm(5)), "a RMSNorm that follows no"),
+        (nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(1)), "a LayerNorm of another width"),
+        (nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5, dtype=torch.float16)), "a weight that is"),
+        (nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5)), "a layer of type BatchNorm1d"),
+        (nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.1)), "a layer of type Dropout"),
         (nn.ModuleList([nn.Linear(4, 5)]), "a ModuleList in place of a chain"),
         (nn.Sequential(nn.Linear(4, 5)).bfloat16(), "a weight that is not on the CPU"),
         (nn.Sequential(nn.Linear(4, 5, device="meta")), "a weight that is not on the CPU"),
@@ -307,10 +410,11 @@ def test_reasons_not_to(network: nn.Module, reason: str) -> None:
     assert reason in found
 
 
-def test_nothing_is_said_of_linear_layers_and_rectifiers() -> None:
+def test_nothing_is_said_of_linear_layers_norms_and_rectifiers() -> None:
     groups = groups_of(1, 1, (5, 7, 6, 1))
     normalised(groups, (1,), "normalize", 1.0)
-    for network in (groups[0][0], nn.Sequential(), nn.Linear(3, 2), chain_of((3, 2), bias=False)):
+    chains = [normed(groups_of(1, 1, (5, 7, 6, 1)), kind)[0][0] for kind in NORMS]
+    for network in (*groups[0], *chains, nn.Linear(3, 2), chain_of((3, 2), bias=False)):
         assert why_not(network) is None
 
 
@@ -320,7 +424,7 @@ def test_nothing_is_said_of_linear_layers_and_rectifiers() -> None:
 @pytest.fixture
 def kept() -> tuple[nn.Sequential, SpectralNormalizer, Callable[[], bool]]:
     """A network, its normalizer, and whether what was prepared for them still holds."""
-    groups = groups_of(1, 2, (5, 7, 7, 1))
+    groups = normed(groups_of(1, 2, (5, 7, 7, 1)), "LayerNorm", (2,))
     normalizer = normalised(groups, (1,), "normalize", 1.0)
     networks, watch = Networks(groups, 4), Watch(groups[0])
     return groups[0][0], normalizer, lambda: networks.is_current() and watch.is_unchanged()
@@ -328,14 +432,16 @@ def kept() -> tuple[nn.Sequential, SpectralNormalizer, Callable[[], bool]]:
 
 def test_steps_and_loads_in_place_are_followed(kept: Any) -> None:
     network, _, is_current = kept
-    network.load_state_dict(chain_of((5, 7, 7, 1)).state_dict())
+    network.load_state_dict(
+        normed([[chain_of((5, 7, 7, 1))]], "LayerNorm", (2,))[0][0].state_dict()
+    )
     torch.optim.SGD(network.parameters(), lr=0.1).step()
     assert is_current()
 
 
 @pytest.mark.parametrize(
     "change",
-    ["data", "parameter", "layer", "rectifier", "hook", "hook of all", "vectors", "dtype"],
+    ["data", "parameter", "layer", "rectifier", "eps", "hook", "hook of all", "vectors", "dtype"],
 )
 def test_what_it_does_not_follow_is_noticed(kept: Any, change: str) -> None:
     network, normalizer, is_current = kept
@@ -349,6 +455,8 @@ def test_what_it_does_not_follow_is_noticed(kept: Any, change: str) -> None:
         network[4] = nn.Linear(7, 1).double()
     elif change == "rectifier":
         network[1] = nn.Tanh()
+    elif change == "eps":
+        network[5].eps = 1e-3
     elif change == "hook":
         network[2].register_forward_hook(lambda *_: None)
     elif change == "hook of all":

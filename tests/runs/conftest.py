@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from snrl.runs.config import RunConfig, resolve
-from snrl.runs.train import RunResult, train
+from snrl.runs.result import RunResult
+from snrl.runs.train import train
 
 # Real tasks and real SB3, as small as they come: an episode of Pendulum-v1 has 200 steps.
 TINY = {

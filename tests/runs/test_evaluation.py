@@ -12,7 +12,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 
 from snrl.runs.envs import eval_seed, make_envs
-from snrl.runs.train import RunResult
+from snrl.runs.result import RunResult
 
 
 class GlobalNoise(gym.ObservationWrapper[Any, Any, Any]):

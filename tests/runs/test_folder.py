@@ -4,7 +4,7 @@ import pytest
 
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
-from snrl.runs.folder import RunFolder, check_free, create, written_aside
+from snrl.runs.folder import RunFolder, check_free, default_path, opened, written_aside
 
 CONFIG = resolve("sac", {"sn": True, "env": "phys2d/Pendulum-v0", "seed": 3})
 
@@ -38,28 +38,40 @@ def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
 
 def test_default_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    made = [create(None, CONFIG, {}).path.as_posix() for _ in range(3)]
+    made = []
+    for _ in range(3):
+        with opened(None, CONFIG, {}) as folder:
+            made.append(folder.path.as_posix())
     first = "runs/sac-sn/phys2d_Pendulum-v0/seed3"
+    assert default_path(CONFIG) == Path(first)
     assert made == [first, first + "-2", first + "-3"]
 
 
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
-    create(tmp_path / "run", CONFIG, {})
-    with pytest.raises(ConfigError, match="holds another run"):
-        create(tmp_path / "run", CONFIG, {})
+    with opened(tmp_path / "run", CONFIG, {}):
+        pass
+    with (
+        pytest.raises(ConfigError, match="holds another run"),
+        opened(tmp_path / "run", CONFIG, {}),
+    ):
+        pass
 
 
 def test_a_folder_with_other_files_is_taken(tmp_path: Path) -> None:
     (tmp_path / "job.log").touch()
-    assert create(tmp_path, CONFIG, {}).config.exists()
+    with opened(tmp_path, CONFIG, {}) as folder:
+        assert folder.config.exists()
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="is not a folder"):
         check_free(tmp_path / "file")
-    with pytest.raises(ConfigError, match="cannot write the run folder"):
-        create(tmp_path / "file" / "run", CONFIG, {})
+    with (
+        pytest.raises(ConfigError, match="cannot write the run folder"),
+        opened(tmp_path / "file" / "run", CONFIG, {}),
+    ):
+        pass
 
 
 def test_nothing_is_left_of_a_folder_that_could_not_be_filled(
@@ -69,8 +81,11 @@ def test_nothing_is_left_of_a_folder_that_could_not_be_filled(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("snrl.runs.folder.yaml.safe_dump", fail)
-    with pytest.raises(ConfigError, match="No space left"):
-        create(tmp_path / "run", CONFIG, {})
+    with (
+        pytest.raises(ConfigError, match="No space left"),
+        opened(tmp_path / "run", CONFIG, {}),
+    ):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,9 +11,11 @@ from stable_baselines3.td3.policies import TD3Policy
 
 from snrl.algorithms import SOURCES, load_algorithm
 from snrl.critics import SpectralPolicy
+from snrl.critics.stabilizers import STABILIZERS
 from snrl.runs.build import _ACTIVATIONS
 from snrl.runs.hyperparameters import ALGORITHMS, GROUPS, LEFT_OUT, options
 from snrl.runs.modes import MODES as EXPLAINED
+from snrl.runs.stabilizers import STABILIZERS as EXPLAINED_STABILIZERS
 from snrl.spectral.modes import MODES
 
 # Arguments of SB3's that the table's other groups hold.
@@ -67,7 +69,21 @@ def test_sn_options_are_the_policys(algo: str) -> None:
     ours = group(algo, "sn")
     assert ours.pop("sn") is False
     ours["sn_layers"] = tuple(ours["sn_layers"])
+    # By themselves these policies are normalised; a run is not.
+    assert group(algo, "critic") == {"critic": "plain", "critic_options": theirs["critic_options"]}
+    assert theirs.pop("critic") == "sn"
+    del theirs["critic_options"]
     assert ours == {name: theirs[name] for name in theirs if name not in {"self", "args", "kwargs"}}
+
+
+def test_every_stabilizer_is_explained_as_it_explains_itself() -> None:
+    explained = [(name, stabilizer.summary) for name, stabilizer in STABILIZERS.items()]
+    assert list(EXPLAINED_STABILIZERS.items()) == explained
+    assert all(f"  {name:<16} {summary}" in GROUPS["critic"][1] for name, summary in explained)
+    named = options("sac")["critic_options"].help
+    for name, stabilizer in STABILIZERS.items():
+        for option in fields(stabilizer):
+            assert f"{option.name}=" in named, name
 
 
 def test_every_mode_is_explained_as_it_explains_itself() -> None:

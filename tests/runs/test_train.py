@@ -12,7 +12,7 @@ from stable_baselines3 import TD3
 from snrl.critics import sigma_max
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
-from snrl.runs.train import RunResult
+from snrl.runs.result import RunResult
 
 
 class Breaking(gym.Wrapper[Any, Any, Any, Any]):
@@ -58,6 +58,7 @@ def log(result: RunResult) -> list[dict[str, Any]]:
 def test_the_folder_holds_the_run_and_nothing_half_made(shared_run: RunResult) -> None:
     names = {path.name for path in shared_run.folder.path.iterdir()}
     assert names == {
+        ".lock",
         "config.yaml",
         "status.json",
         "progress.json",

@@ -52,16 +52,30 @@ _SIGNATURES = {
     "least": (_double, (_int, _pointer, _long, _double, _pointer, _long)),
     "adam": (None, (_pointer, _long, _pointer, _int, _int)),
     "average": (None, (_pointer, _long, _double, _int, _int)),
-    "gather": (None, (_pointer, _int, _pointer, _long, _long, _pointer, _long, _int)),
+    "gather": (
+        None,
+        (_pointer, _long, _long, *(3 * (_pointer,)), _double, *(3 * (_pointer,)), _long, _int),
+    ),
     "use_products": (None, (_pointer, _pointer, _pointer)),
 }
+
+
+class Norm(ctypes.Structure):
+    """A ``Norm`` of ``kernel.c``."""
+
+    _fields_ = (
+        *((name, _pointer) for name in ("gamma", "beta", "z", "rates", "ggamma", "gbeta")),
+        ("centred", ctypes.c_int64),
+        ("eps", _double),
+    )
 
 
 class Layer(ctypes.Structure):
     """A ``Layer`` of ``kernel.c``."""
 
     _fields_ = (
-        *((name, _pointer) for name in ("w", "b", "y", "gy", "gw", "gb", "u", "v")),
+        *((name, _pointer) for name in ("w", "b", "y", "gy", "ga", "gw", "gb", "u", "v")),
+        ("norm", ctypes.POINTER(Norm)),
         *((name, ctypes.c_int64) for name in ("m", "n", "relu")),
         *((name, _double) for name in ("scale", "slope")),
     )

@@ -81,13 +81,24 @@ void use_products(Product32 *single, Product64 *twice, OwnThreads *set) {
     sgemm = single, dgemm = twice, own_threads = set;
 }
 
-/* y = max(0, scale · x wᵀ + b), without the rectifier where relu is 0: w is (m, n), y (batch, m).
- * b may be NULL. gy, gw and gb take gradients; gb may be NULL. slope is the derivative of the scale
- * with respect to uᵀ w v. */
+/* Of the rows a of a matrix: z = (a - mean) · rate with rate = 1 / sqrt(mean of (a - mean)² + eps),
+ * which are kept, and then gamma z + beta; without the mean where it is not centred. gamma and beta
+ * may be NULL; ggamma and gbeta, which take their gradients, with them. */
+typedef struct {
+    const void *gamma, *beta;
+    void *z, *rates, *ggamma, *gbeta;
+    int64_t centred;
+    double eps;
+} Norm;
+
+/* y = max(0, norm(a)) with a = scale · x wᵀ + b, without the rectifier where relu is 0: w is (m, n),
+ * y (batch, m). b and norm may be NULL. gy, ga, gw and gb take gradients; without a norm ga is gy,
+ * and gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
 typedef struct {
     const void *w, *b;
-    void *y, *gy, *gw, *gb;
+    void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
+    const Norm *norm;
     int64_t m, n, relu;
     double scale, slope;
 } Layer;
@@ -118,6 +129,7 @@ typedef struct {
 #define TANH tanhf
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
 #undef REAL
@@ -140,6 +152,7 @@ typedef struct {
 #define TANH tanh
 #include "kernel.h"
 #include "layer.h"
+#include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
 
@@ -229,7 +242,8 @@ void forward(const Network *networks, long count, long batch, int is_double, int
     }
 }
 
-/* Reads the gradient of what each network gave in the gy of its last layer, and overwrites all gy. */
+/* Reads the gradient of what each network gave in the gy of its last layer, and overwrites all gy and
+ * ga. */
 void backward(const Network *networks, long count, long batch, int is_double, int threads,
               int to_weights, int to_input) {
     const long pieces = PIECES(count, threads), depth = networks->depth;
@@ -331,12 +345,28 @@ void average(const int64_t *table, long count, double tau, int is_double, int th
     }
 }
 
-void gather(const void *from, int from_double, const int64_t *rows, long count, long width,
-            void *out, long stride, int is_double) {
-    if (is_double)
-        gather_float64(from, from_double, rows, count, width, out, stride);
-    else
-        gather_float32(from, from_double, rows, count, width, out, stride);
+/* Transitions of a replay buffer, by their rows. table: for each array of observations or actions its
+ * address, whether it is of doubles, its width, and where its columns begin in a matrix whose rows are
+ * stride wide. rewards, dones and timeouts are of floats; a discount is gamma · (1 - done), where a
+ * timeout is not done, computed in floats. */
+void gather(const int64_t *table, long count, long stride, const float *rewards, const float *dones,
+            const float *timeouts, double gamma, void *out_rewards, void *out_discounts,
+            const int64_t *rows, long n, int is_double) {
+    for (long k = 0; k < count; k++) {
+        const int64_t *row = table + 4 * k;
+        if (is_double)
+            gather_float64((void *)row[0], row[1], rows, n, row[2], (double *)row[3], stride);
+        else
+            gather_float32((void *)row[0], row[1], rows, n, row[2], (float *)row[3], stride);
+    }
+    for (long i = 0; i < n; i++) {
+        const float done = dones[rows[i]] * (1 - timeouts[rows[i]]);
+        const float reward = rewards[rows[i]], discount = (1 - done) * (float)gamma;
+        if (is_double)
+            ((double *)out_rewards)[i] = reward, ((double *)out_discounts)[i] = discount;
+        else
+            ((float *)out_rewards)[i] = reward, ((float *)out_discounts)[i] = discount;
+    }
 }
 
 /* A number that all bytes of a matrix decide: equal for equal ones, and else but for one case in

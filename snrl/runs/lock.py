@@ -1,0 +1,55 @@
+"""One process at a time in a run folder, by a lock that ends with the process that holds it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snrl.runs.errors import ConfigError
+
+_NAME = ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, of a run or of a study, while the block runs.
+
+    Args:
+        folder: It gains a file that stays, whether the lock is held or not.
+
+    Raises:
+        ConfigError: If another process holds it.
+    """
+    file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _take(file):
+            raise ConfigError(f"{folder} is in use by another process")
+        yield
+    finally:
+        os.close(file)
+
+
+def unlock(folder: Path) -> None:
+    """Remove the lock's file from a folder that is about to be removed."""
+    (folder / _NAME).unlink(missing_ok=True)
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process is at work in a run folder; "running" without one has been killed."""
+    try:
+        file = os.open(folder / _NAME, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _take(file)
+    finally:
+        os.close(file)
+
+
+def _take(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,6 @@
+"""Run folders read into tidy tables, whoever wrote them: snrl, plain SB3 or RL Zoo."""
+
+from snrl.studies.collect.parquet import write_parquet
+from snrl.studies.collect.table import Table, collect
+
+__all__ = ["Table", "collect", "write_parquet"]

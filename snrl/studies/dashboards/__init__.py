@@ -1,0 +1,1 @@
+"""The panels of :mod:`snrl.studies.panels` in one's own Weights & Biases and TensorBoard."""

@@ -1,0 +1,1 @@
+"""Doing the runs of a plan, one process each, on this machine or on a Ray cluster."""
