@@ -107,10 +107,13 @@ def test_a_network_is_saved_and_loaded_alone(
     loaded.save(tmp_path / "again.pth")
     again = type(network).load(tmp_path / "again.pth", device="cpu")
     torch.testing.assert_close(again(obs), expected, rtol=1e-5, atol=1e-6)
-    if "critic" not in options:
-        plain = snrl.fold_spectral_norm(loaded)
-        assert type(plain) is QNetwork
-        torch.testing.assert_close(plain(obs), expected, rtol=1e-5, atol=1e-6)
+    plain = snrl.fold_spectral_norm(model).q_net
+    assert (type(plain) is QNetwork) == ("critic" not in options)
+    plain.set_training_mode(False)
+    plain.save(tmp_path / "plain.pth")
+    for one in (plain, type(plain).load(tmp_path / "plain.pth", device="cpu")):
+        assert not any(isinstance(x, SpectralLayer) for x in one.modules())
+        torch.testing.assert_close(one(obs), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_hard_update_gives_the_target_the_online_values(make: Make) -> None:
