@@ -35,8 +35,8 @@ def main() -> None:
     for (algorithm, env, threads, rounds), critics in tables.items():
         plain = critics["plain", "2"]["sb3"]
         print(
-            f"{algorithm.upper()}, {env}, threads: {threads}, {rounds} rounds; a gradient step with "
-            f"a plain critic and SB3's update takes {float(plain['milliseconds']):.1f} ms:\n"
+            f"{algorithm.upper()}, {env}, threads: {threads}, {rounds} rounds; a gradient step "
+            f"with a plain critic and SB3's update takes {float(plain['milliseconds']):.1f} ms:\n"
         )
         names = [*dict.fromkeys(critic for critic in critics if not critic[0].startswith("sn+"))]
         print("| critic | SB3's update | with `sn` | `snrl`'s update | with `sn` |")
