@@ -11,7 +11,25 @@ from snrl.spectral.modes.base import check_bool, check_number
 
 
 @dataclass(frozen=True)
-class LayerNorm(Stabilizer):
+class _Norm(Stabilizer):
+    place: ClassVar[Place] = Place.NORM
+    module: ClassVar[type[nn.LayerNorm] | type[nn.RMSNorm]]
+    affine: bool = True
+    eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_bool("affine", self.affine)
+        check_number("eps", self.eps, above=0)
+
+    def build(self, head: Head) -> None:
+        """Put a norm behind each hidden layer."""
+        for hidden, width in zip(head.hidden, head.widths, strict=True):
+            hidden.after.append(self.module(width, self.eps, self.affine))
+
+
+@dataclass(frozen=True)
+class LayerNorm(_Norm):
     """``LayerNorm`` between each hidden layer and its activation.
 
     Args:
@@ -24,23 +42,11 @@ class LayerNorm(Stabilizer):
         "centre and scale each hidden layer's units: the first thing to try against divergence"
     )
     source: ClassVar[str] = "Ba, Kiros & Hinton 2016, eq. 3; in critics Lyle et al. 2023"
-    place: ClassVar[Place] = Place.NORM
-    affine: bool = True
-    eps: float = 1e-5
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_bool("affine", self.affine)
-        check_number("eps", self.eps, above=0)
-
-    def build(self, head: Head) -> None:
-        """Put a norm behind each hidden layer."""
-        for hidden, width in zip(head.hidden, head.widths, strict=True):
-            hidden.after.append(nn.LayerNorm(width, self.eps, self.affine))
+    module: ClassVar[type[nn.LayerNorm]] = nn.LayerNorm
 
 
 @dataclass(frozen=True)
-class RMSNorm(Stabilizer):
+class RMSNorm(_Norm):
     """``RMSNorm`` between each hidden layer and its activation.
 
     Args:
@@ -53,16 +59,5 @@ class RMSNorm(Stabilizer):
         "scale each hidden layer's units to mean square 1, not centred: layer_norm, cheaper"
     )
     source: ClassVar[str] = "Zhang & Sennrich 2019, eq. 4"
-    place: ClassVar[Place] = Place.NORM
-    affine: bool = True
+    module: ClassVar[type[nn.RMSNorm]] = nn.RMSNorm
     eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_bool("affine", self.affine)
-        check_number("eps", self.eps, above=0)
-
-    def build(self, head: Head) -> None:
-        """Put a norm behind each hidden layer."""
-        for hidden, width in zip(head.hidden, head.widths, strict=True):
-            hidden.after.append(nn.RMSNorm(width, self.eps, self.affine))
