@@ -24,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
     file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _take(file):
-            raise ConfigError(f"run folder {folder} is in use by another process")
+            raise ConfigError(f"{folder} is in use by another process")
         yield
     finally:
         os.close(file)

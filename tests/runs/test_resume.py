@@ -175,7 +175,7 @@ def test_what_is_refused(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = cwd / "run/status.json"
     status.write_text(status.read_text().replace('"done"', '"running"'))
     with locked(cwd / "run"):
-        assert refusal(short) == "run folder run is in use by another process"
+        assert refusal(short) == "run is in use by another process"
     (cwd / "run/checkpoint").mkdir()
     (cwd / "run/checkpoint/7.json").write_text('{"format": 99}')
     assert "was written by a newer version of snrl (format 99;" in refusal(short)
