@@ -84,6 +84,15 @@ def test_any_algorithm_goes_on_from_its_state(kind: Any) -> None:
         assert second._n_calls == first._n_calls
 
 
+def test_random_actions_go_on() -> None:
+    first, second = (make(*MODELS[1]) for _ in range(2))
+    for model in (first, second):
+        model.learn(1)
+    first.action_space.sample()
+    restore_model(second, model_state(first))
+    assert second.action_space.sample() == first.action_space.sample()
+
+
 def test_another_network_is_refused() -> None:
     states = []
     for width in (16, 8):
