@@ -84,6 +84,19 @@ def test_any_algorithm_goes_on_from_its_state(kind: Any) -> None:
         assert second._n_calls == first._n_calls
 
 
+def test_norms_that_were_found_are_kept() -> None:
+    """Computed anew from the same weights and vectors, they may differ in their last bits."""
+    first, second = (make(*MODELS[-1]) for _ in range(2))
+    first.learn(40)
+    second.learn(1)
+    restore_model(second, copy.deepcopy(model_state(first)))
+    (found,) = first.policy.spectral.carried().values()
+    (carried,) = second.policy.spectral.carried().values()
+    assert np.isfinite(found["sigmas"]).all()
+    assert carried["sigmas"] == found["sigmas"]
+    assert second.is_prepared
+
+
 def test_random_actions_go_on() -> None:
     first, second = (make(*MODELS[1]) for _ in range(2))
     for model in (first, second):
