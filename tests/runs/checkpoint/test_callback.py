@@ -39,6 +39,7 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
     ("td3", {"optimize_memory_usage": True, "handle_timeout_termination": False}),
     ("sac", {"use_sde": True, "sde_sample_freq": 16, "sn": True, "sn_mode": "project"}),
     ("sac", {"sn": True, "sn_coef": [2, 0.5, 100], "learning_rate": "lin_1e-3", "train_freq": 32}),
+    ("td3", {"critic": "redq+dropout", "n_critics": 3}),
 ]
 
 

@@ -19,7 +19,8 @@ from snrl.values.generators import capture, install
 from .conftest import _equal, _flat
 
 CPU = torch.device("cpu")
-OPTIONS = {"learning_starts": 20, "batch_size": 16, "buffer_size": 200, "device": "cpu", "seed": 0}
+SHORT = {"learning_starts": 20, "batch_size": 16, "buffer_size": 200, "device": "cpu"}
+OPTIONS = {**SHORT, "seed": 0}
 MODELS: list[tuple[Any, str, str]] = [
     (DQN, "MlpPolicy", "CartPole-v1"),
     (TQC, "MlpPolicy", "Pendulum-v1"),
@@ -104,6 +105,23 @@ def test_random_actions_go_on() -> None:
     first.action_space.sample()
     restore_model(second, model_state(first))
     assert second.action_space.sample() == first.action_space.sample()
+
+
+def test_what_critics_draw_privately_goes_on() -> None:
+    options = {"critic": "redq+dropout", "n_critics": 3, "net_arch": [16]}
+    first, second = (
+        SAC("SNMlpPolicy", gym.make("Pendulum-v1"), policy_kwargs=options, seed=seed, **SHORT)
+        for seed in (0, 1)
+    )
+    first.learn(30)
+    second.learn(1)
+    restore_model(second, copy.deepcopy(model_state(first)))
+    inputs = torch.ones(4, 3), torch.ones(4, 1)
+    for model in (first, second):
+        model.policy.set_training_mode(True)
+    for name in ("critic", "critic_target"):
+        ours, theirs = (getattr(model, name)(*inputs) for model in (first, second))
+        assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 def test_another_network_is_refused() -> None:
