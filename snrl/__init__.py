@@ -1,8 +1,9 @@
 """Spectrally-normalised critics for Stable-Baselines3.
 
 ``import snrl`` registers ``SNMlpPolicy``, ``SNCnnPolicy`` and ``SNMultiInputPolicy`` with SB3's
-``SAC``, ``TD3`` and ``DDPG``. ``snrl.SAC``, ``snrl.TD3`` and ``snrl.DDPG`` are SB3's with a faster
-update.
+``SAC``, ``TD3``, ``DDPG`` and ``DQN``, and with sb3-contrib's ``TQC`` and ``CrossQ`` if that is
+imported already; ``import snrl.tqc`` and ``import snrl.crossq`` do so in any case. ``snrl.SAC``,
+``snrl.TD3`` and ``snrl.DDPG`` are SB3's with a faster update.
 """
 
 import re
@@ -12,18 +13,24 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snrl.crossq import SNCrossQPolicy
     from snrl.ddpg import DDPG
+    from snrl.dqn import SNDQNPolicy
     from snrl.sac import SAC, SNSACPolicy
     from snrl.spectral import SpectralNormalizer, fold_spectral_norm, spectral_normalize
     from snrl.td3 import TD3, SNTD3Policy
+    from snrl.tqc import SNTQCPolicy
     from snrl.values import ValueStabilityCallback
 
 __all__ = [
     "DDPG",
     "SAC",
     "TD3",
+    "SNCrossQPolicy",
+    "SNDQNPolicy",
     "SNSACPolicy",
     "SNTD3Policy",
+    "SNTQCPolicy",
     "SpectralNormalizer",
     "ValueStabilityCallback",
     "fold_spectral_norm",
@@ -34,16 +41,24 @@ _HOMES = {
     "DDPG": "snrl.ddpg",
     "SAC": "snrl.sac",
     "TD3": "snrl.td3",
+    "SNCrossQPolicy": "snrl.crossq",
+    "SNDQNPolicy": "snrl.dqn",
     "SNSACPolicy": "snrl.sac",
     "SNTD3Policy": "snrl.td3",
+    "SNTQCPolicy": "snrl.tqc",
     "SpectralNormalizer": "snrl.spectral",
     "ValueStabilityCallback": "snrl.values",
     "fold_spectral_norm": "snrl.spectral",
     "spectral_normalize": "snrl.spectral",
 }
 
+# Rooms that need an optional library, which are imported when they are asked for.
+_ROOMS = ("crossq", "tqc")
+
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"snrl.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'snrl' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -65,6 +65,8 @@ def load_algorithm(algo: str, fast: bool = False) -> "type[OffPolicyAlgorithm]":
     source = SOURCES[algo]
     try:
         module = import_module("snrl" if fast else source.package)
+        # Registers its SN policies.
+        import_module(f"snrl.{algo}")
     except ModuleNotFoundError as error:
         if error.name != _CONTRIB:
             raise

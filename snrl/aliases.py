@@ -1,13 +1,16 @@
-"""Importing this module registers the policies' names with SB3's algorithms."""
+"""Importing this module registers the policies' names with SB3's algorithms.
 
-from stable_baselines3 import SAC, TD3
+With those of sb3-contrib where it is loaded already; else ``import snrl.tqc`` and
+``import snrl.crossq`` do, as everything that loads an algorithm by its name does.
+"""
 
-from snrl import sac, td3
+import sys
+from importlib import import_module
 
-for algorithm, policies in ((SAC, sac), (TD3, td3)):
-    # DDPG inherits TD3's table.
-    algorithm.policy_aliases.update(
-        SNMlpPolicy=policies.MlpPolicy,
-        SNCnnPolicy=policies.CnnPolicy,
-        SNMultiInputPolicy=policies.MultiInputPolicy,
-    )
+import snrl.dqn
+import snrl.sac
+import snrl.td3  # noqa: F401
+
+if sys.modules.get("sb3_contrib") is not None:
+    for room in ("tqc", "crossq"):
+        import_module(f"snrl.{room}")

@@ -6,13 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import DDPG, SAC, TD3
+from sb3_contrib import TQC, CrossQ
+from stable_baselines3 import DDPG, DQN, SAC, TD3
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import nn
 
 import snrl  # noqa: F401  (registers the aliases)
+from snrl.critics import access
 
-ALGORITHMS = {"sac": SAC, "td3": TD3, "ddpg": DDPG}
+ALGORITHMS = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "tqc": TQC, "crossq": CrossQ, "dqn": DQN}
+# As often as the others, where a step of DQN's own is one in four and its target moves late.
+OFTEN = {"dqn": {"train_freq": 1, "target_update_interval": 3}}
 TINY = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
 
 
@@ -23,15 +27,22 @@ def make() -> Callable[..., OffPolicyAlgorithm]:
     def build(
         algo: str,
         policy: Any = "SNMlpPolicy",
-        env: Any = "Pendulum-v1",
+        env: Any = None,
         learn: int = 0,
         **kwargs: Any,
     ) -> OffPolicyAlgorithm:
         policy_kwargs = {"net_arch": [32, 32]} | kwargs.pop("policy_kwargs", {})
-        model = ALGORITHMS[algo](policy, env, policy_kwargs=policy_kwargs, **(TINY | kwargs))
+        env = env or ("CartPole-v1" if algo == "dqn" else "Pendulum-v1")
+        kwargs = TINY | OFTEN.get(algo, {}) | kwargs
+        model = ALGORITHMS[algo](policy, env, policy_kwargs=policy_kwargs, **kwargs)
         return model.learn(learn) if learn else model
 
     return build
+
+
+def _part(owner: Any, part: str) -> Any:
+    """The critic or the target of a model or a policy; None where it has none."""
+    return access.critic_of(owner, part.removeprefix("critic"))
 
 
 @torch.no_grad()
@@ -61,8 +72,9 @@ def assert_normalised() -> Callable[..., None]:
         parts: tuple[str, ...] = ("critic", "critic_target"),
         others: bool = True,
     ) -> None:
+        assert access.critic_of(owner) is not None
         for part in parts:
-            for network in getattr(owner, part).q_networks:
+            for network in access.heads(_part(owner, part)):
                 linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
                 named = {"hidden": linear[1:-1], "all": linear}
                 chosen = named[layers] if isinstance(layers, str) else [linear[i] for i in layers]
@@ -97,7 +109,8 @@ def watch(assert_normalised: Callable[..., None]) -> Callable[..., list[str]]:
 
         busy: list[bool] = []
         for part in ("critic", "critic_target"):
-            getattr(model, part).register_forward_pre_hook(before(part))
+            if _part(model, part) is not None:
+                _part(model, part).register_forward_pre_hook(before(part))
         return seen
 
     return install

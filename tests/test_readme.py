@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from snrl.run import _parse
 from snrl.runs.config import resolve
 from snrl.runs.hyperparameters import options
+
+from .studies.real_runs import short_tasks, study  # noqa: F401
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,8 +31,10 @@ def test_there_is_something_to_test():
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_block_runs(code, tmp_path, monkeypatch):
+def test_python_block_runs(code, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
+    if "studies/my-study" in code:
+        shutil.copytree(request.getfixturevalue("study"), "studies/my-study")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 

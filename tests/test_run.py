@@ -329,7 +329,6 @@ BAD = {
     "unknown flag --tau for crossq": ["crossq", "--tau", "0.1"],
     "unknown flag --noise-type for dqn": ["dqn", "--noise-type", "normal"],
     "unknown flag --no-fast for tqc": ["tqc", "--no-fast"],
-    "there is no critic sn for tqc": ["tqc", "--sn"],
     'crossq needs sb3-contrib: pip install "snrl[contrib]"': ["crossq"],
     "device cuda:99 is not available": ["sac", "--device", "cuda:99"],
     "argument --values: expected one of off, light, full, got 'heavy'": [

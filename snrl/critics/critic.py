@@ -1,6 +1,6 @@
 """The SB3 critic whose heads are composed of stabilisers, and spectrally normalised."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class ComposedCritic(BaseModel):
         normalized: The layers that a :class:`SpectralNormalizer` holds.
         is_target: Whether another critic is averaged into this one.
         ensemble: Which heads are asked in training; None for all.
+        own_kwargs: The options of the policy that composed it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,6 +39,7 @@ class ComposedCritic(BaseModel):
         self.normalized: tuple[SpectralLayer, ...] = ()
         self.is_target = False
         self.ensemble: HeadSubset | None = None
+        self.own_kwargs: Mapping[str, Any] = {}
         self._chosen: list[list[nn.Module]] = []
 
     def compose(self, stabilizers: Sequence[Stabilizer], layers: LayerSelection | None) -> None:
@@ -58,13 +60,18 @@ class ComposedCritic(BaseModel):
                 head = Head.of(network)
                 for stabilizer in stabilizers:
                     if stabilizer.place is Place.WEIGHTS and layers is not None:
-                        head.normalized = _select(head.network(), layers)
+                        head.normalized = _select(self.counted(head.network()), layers)
                     stabilizer.build(head)
                 composed = head.network()
                 if layers is not None:
-                    self._chosen.append(head.normalized or _select(composed, layers))
+                    chosen = head.normalized or _select(self.counted(composed), layers)
+                    self._chosen.append(chosen)
                 if [*composed] != [*network]:
                     self._replace(network, composed)
+
+    def counted(self, network: nn.Sequential) -> nn.Module:
+        """Give what holds the layers that a selection counts: a head."""
+        return network
 
     def _replace(self, network: nn.Sequential, composed: nn.Sequential) -> None:
         (name,) = (name for name, child in self.named_children() if child is network)
@@ -93,7 +100,7 @@ class ComposedCritic(BaseModel):
                     "sn_features=True needs a features extractor with Linear or Conv layers, got "
                     f"{type(extractor).__name__}"
                 )
-            chosen += found
+            chosen += [layer for layer in found if all(layer is not other for other in chosen)]
         networks = [nn.ModuleList([extractor, x]) for x in access.heads(self)]
         self.normalized = normalizer.add(chosen, networks, head_inputs(self))
 

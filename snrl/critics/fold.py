@@ -66,7 +66,7 @@ def _fold(module: BaseModel) -> None:
             "critic_options": module.own_kwargs["critic_options"],
         }
         for part in parts:
-            part.normalized = ()
+            part.normalized, part.own_kwargs = (), module.own_kwargs
             for stabilizer in module.stabilizers:
                 for network in heads(part):
                     stabilizer.take_released(network)
@@ -79,7 +79,7 @@ def _fold(module: BaseModel) -> None:
 
 
 def _make_plain(critic: ComposedCritic) -> None:
-    del critic.normalized, critic.is_target, critic.ensemble, critic._chosen
+    del critic.normalized, critic.is_target, critic.ensemble, critic.own_kwargs, critic._chosen
     critic.__class__ = _class_after(type(critic), ComposedCritic)
 
 
@@ -91,7 +91,8 @@ def _untrained(policy: SpectralPolicy) -> set[int]:
 
 def _renew_optimizer(policy: BasePolicy, untrained: set[int]) -> None:
     critic: Any = critic_of(policy)
-    owner = critic if critic.optimizer is not None else policy
+    # Of DQN it is the policy that has the optimiser.
+    owner = policy if getattr(critic, "optimizer", None) is None else critic
     # Gains are baked in, and no longer in the critic; layers that were SN's may have new scales.
     owner.optimizer = policy.optimizer_class(
         [parameter for parameter in critic.parameters() if id(parameter) not in untrained],

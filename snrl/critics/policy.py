@@ -1,12 +1,12 @@
 """What turns an SB3 policy with a critic into one whose critic is composed of stabilisers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy, ContinuousCritic
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch.optim import Optimizer
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from snrl.critics.access import critic_of
 from snrl.critics.critic import ComposedCritic, SpectralCritic
 from snrl.critics.randomness import reseed
-from snrl.critics.stabilizers import Place, resolve_critic
+from snrl.critics.stabilizers import Place, Stabilizer, resolve_critic
 from snrl.spectral import SpectralNormalizer
 from snrl.spectral.coefficient import CoefOption
 from snrl.spectral.modes import Mode
@@ -63,8 +63,8 @@ class SpectralPolicy(BasePolicy):
 
     critic_class: ClassVar[type[ComposedCritic]] = SpectralCritic
     joint_forward: ClassVar[bool] = False
-    critic: ContinuousCritic
-    critic_target: ContinuousCritic
+    critic: Any
+    critic_target: Any
     critic_kwargs: dict[str, Any]
     share_features_extractor: bool = False
     spectral: SpectralNormalizer | None
@@ -102,7 +102,7 @@ class SpectralPolicy(BasePolicy):
     @property
     def is_normalized(self) -> bool:
         """Whether ``sn`` is among the stabilisers."""
-        return any(stabilizer.place is Place.SPECTRAL for stabilizer in self.stabilizers)
+        return _is_normalized(self.stabilizers)
 
     def _build(self, lr_schedule: Schedule) -> None:
         if isinstance(self.observation_space, spaces.Dict) and (
@@ -145,13 +145,7 @@ class SpectralPolicy(BasePolicy):
                 "sn_features=True needs a features extractor that the critic owns, "
                 "got share_features_extractor=True"
             )
-        return SpectralNormalizer(
-            self.own_kwargs["sn_coef"],
-            self.own_kwargs["n_power_iterations"],
-            self.own_kwargs["block_size"],
-            self.own_kwargs["sn_mode"],
-            self.own_kwargs["sn_mode_options"],
-        )
+        return _normalizer(self.own_kwargs)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Build a critic as SB3 does, of the class that can be composed; SB3's own for none."""
@@ -162,8 +156,7 @@ class SpectralPolicy(BasePolicy):
 
     def _composed(self, **kwargs: Any) -> ComposedCritic:
         critic = self.critic_class(**kwargs)
-        layers = self.own_kwargs["sn_layers"] if self.is_normalized else None
-        critic.compose(self.stabilizers, layers)
+        _compose(critic, self.stabilizers, self.own_kwargs)
         return critic.to(self.device)
 
     def set_training_mode(self, mode: bool) -> None:
@@ -183,6 +176,40 @@ class SpectralPolicy(BasePolicy):
         super().load_from_vector(vector)
         if self.spectral is not None:
             self.spectral.reset()
+
+
+def compose(critic: ComposedCritic, own_kwargs: Mapping[str, Any]) -> None:
+    """Compose and normalise a critic that no policy holds, as one that is loaded by itself.
+
+    Args:
+        critic: Mutated.
+        own_kwargs: The options of :class:`SpectralPolicy`, all of them.
+    """
+    stabilizers = resolve_critic(own_kwargs["critic"], own_kwargs["critic_options"])
+    _compose(critic, stabilizers, own_kwargs)
+    if _is_normalized(stabilizers):
+        critic.normalize(_normalizer(own_kwargs), own_kwargs["sn_features"])
+
+
+def _compose(
+    critic: ComposedCritic, stabilizers: Sequence[Stabilizer], own_kwargs: Mapping[str, Any]
+) -> None:
+    critic.own_kwargs = own_kwargs
+    critic.compose(stabilizers, own_kwargs["sn_layers"] if _is_normalized(stabilizers) else None)
+
+
+def _is_normalized(stabilizers: Sequence[Stabilizer]) -> bool:
+    return any(stabilizer.place is Place.SPECTRAL for stabilizer in stabilizers)
+
+
+def _normalizer(own_kwargs: Mapping[str, Any]) -> SpectralNormalizer:
+    return SpectralNormalizer(
+        own_kwargs["sn_coef"],
+        own_kwargs["n_power_iterations"],
+        own_kwargs["block_size"],
+        own_kwargs["sn_mode"],
+        own_kwargs["sn_mode_options"],
+    )
 
 
 def _add_missing_group(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -79,13 +79,9 @@ def _policy_name(
     if name not in known:
         raise ConfigError(
             f"{config.algo} cannot observe what {config.env} shows, which takes a {name}; it has "
-            f"{', '.join(known)}"
+            f"{', '.join(plain for plain in known if not plain.startswith('SN'))}"
         )
-    if config.composition == PLAIN:
-        return name
-    if f"SN{name}" not in known:
-        raise ConfigError(f"there is no critic {config.composition} for {config.algo}")
-    return f"SN{name}"
+    return name if config.composition == PLAIN else f"SN{name}"
 
 
 def _arguments(config: RunConfig, env: VecEnv) -> dict[str, Any]:

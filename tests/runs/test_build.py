@@ -104,9 +104,12 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("algo", ["tqc", "crossq", "dqn"])
-def test_sn_is_refused_where_there_is_none(algo: str) -> None:
-    with pytest.raises(ConfigError, match=f"^there is no critic sn for {algo}$"):
-        build(algo, sn=True)
+def test_sn_reaches_sb3_contrib_and_dqn(algo: str) -> None:
+    model = build(algo, sn=True, sn_coef=["3"], sn_layers=["-1", "-2"], net_arch=[8, 8])
+    assert type(model.policy).__module__ == f"snrl.{algo}.policies"
+    n_networks = {"tqc": 4, "crossq": 2, "dqn": 2}[algo]
+    sigmas = model.policy.spectral.exact_sigmas().numpy()
+    assert sigmas == pytest.approx([3.0] * 2 * n_networks)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class REDQ(Stabilizer):
     def why_not(self, policy: BasePolicy) -> str | None:
         """Refuse a target that is no minimum over heads, and too few heads."""
         if not issubclass(getattr(policy, "critic_class", nn.Module), ContinuousCritic):
-            return "the target has to be the least value of the critics, as in SAC, TD3 and DDPG"
+            return "the target has to be a target critic's least value, as in SAC, TD3 and DDPG"
         critic_kwargs: Any = policy.critic_kwargs
         n_critics = critic_kwargs["n_critics"]
         if n_critics < self.subset:

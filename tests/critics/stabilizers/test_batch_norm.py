@@ -3,41 +3,29 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sb3_contrib import CrossQ
 from sb3_contrib.common.torch_layers import BatchRenorm1d
-from sb3_contrib.crossq import policies as contrib
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import set_random_seed
 from torch import nn
 
-from snrl.critics import ComposedCritic, SpectralPolicy
 from snrl.critics.stabilizers.batch_norm import BatchNorm, BatchRenorm
+from snrl.crossq import MlpPolicy
 
 Make = Callable[..., Any]
 TINY = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
-
-
-class Critic(ComposedCritic, contrib.CrossQCritic):
-    """CrossQ's critic, composed."""
-
-
-class Policy(SpectralPolicy, contrib.CrossQPolicy):
-    """CrossQ's policy, composed."""
-
-    critic_class: ClassVar[type[ComposedCritic]] = Critic
-    joint_forward: ClassVar[bool] = True
 
 
 def crossq(critic: str, steps: int = 0, **options: Any) -> CrossQ:
     kwargs = {"net_arch": [16, 16], "critic": critic, "critic_options": {critic: options}}
     if critic == "plain" or "+" in critic:
         del kwargs["critic_options"]
-    return CrossQ(Policy, "Pendulum-v1", policy_kwargs=kwargs, **TINY).learn(steps)
+    return CrossQ(MlpPolicy, "Pendulum-v1", policy_kwargs=kwargs, **TINY).learn(steps)
 
 
 def norms(model: CrossQ) -> list[BatchRenorm1d]:
