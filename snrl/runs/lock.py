@@ -19,9 +19,12 @@ def locked(folder: Path) -> Iterator[None]:
         folder: It gains a file that stays, whether the lock is held or not.
 
     Raises:
-        ConfigError: If another process holds it.
+        ConfigError: If another process holds it, or the file cannot be made.
     """
-    file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}") from error
     try:
         if not _take(file):
             raise ConfigError(f"{folder} is in use by another process")

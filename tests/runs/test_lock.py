@@ -25,6 +25,17 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"cannot write to .*: No such file"),
+        locked(tmp_path / "x"),
+    ):
+        pass
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(ConfigError, match=r"cannot write to .*: Is a directory"), locked(tmp_path):
+        pass
+
+
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

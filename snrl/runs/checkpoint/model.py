@@ -22,6 +22,8 @@ from snrl.values.env_generators import capture_space, install_space
 
 # Of the clock, and of this call of learn().
 _NOT_KEPT = frozenset({"start_time", "_num_timesteps_at_start", "_total_timesteps"})
+# What torch calls, in a state dict, that which a module keeps besides parameters and buffers.
+_EXTRA_STATE = "_extra_state"
 
 
 def model_state(model: OffPolicyAlgorithm) -> dict[str, Any]:
@@ -111,7 +113,12 @@ def _restore_part(part: nn.Module | Optimizer, saved: dict[str, Any]) -> None:
     for name, value in own.items():
         if value.shape != saved[name].shape:
             raise RuntimeError(f"{name} has the shape {tuple(value.shape)}")
-        value.copy_(saved[name])
+        module, _, kind = name.rpartition(".")
+        if kind == _EXTRA_STATE:
+            # What a state dict gives of it is a copy.
+            part.get_submodule(module).set_extra_state(saved[name])
+        else:
+            value.copy_(saved[name])
 
 
 def _is_state(name: str, value: Any) -> bool:

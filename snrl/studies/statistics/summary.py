@@ -103,7 +103,9 @@ def summarise(
         )
         ranges = {}
     cells = pd.DataFrame(_cells(frame, hows, options))
-    if len(cells) and (few := int(cells.loc[cells["measure"] == RETURN, "n"].min() or 0)) < FEW:
+    # Where returns are not asked for, or were never evaluated, what was measured instead counts.
+    counted = cells[cells["measure"] == RETURN] if RETURN in set(frame["measure"]) else cells
+    if len(cells) and (few := int(counted["n"].min())) < FEW:
         notices.append(f"as few as {few} seeds: {FEW_SEEDS}")
     return Summary(
         scores=frame,

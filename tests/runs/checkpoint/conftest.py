@@ -11,7 +11,7 @@ import pytest
 import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from snrl.runs.checkpoint.episode import RecordedEpisode
+from snrl.runs.checkpoint.callback import Checkpointer
 from snrl.runs.result import RunResult
 
 TIMED = ("time/fps", "time/time_elapsed", "values/time_share")
@@ -23,25 +23,22 @@ class BrokenOffError(BaseException):
 
 @pytest.fixture
 def break_off(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Break the next run off, or interrupt it, at a step of its training environment."""
-    step = RecordedEpisode.step
-    left: list[tuple[int, signal.Signals | None]] = []
+    """Break the next run off, or interrupt it, when it has taken so many steps."""
+    on_step = Checkpointer._on_step
+    moments: list[tuple[int, signal.Signals | None]] = []
 
-    def breaking(self: RecordedEpisode, action: Any) -> Any:
-        if left:
-            count, number = left.pop()
-            if count > 1:
-                left.append((count - 1, number))
-            elif number is None:
+    def breaking(self: Checkpointer) -> bool:
+        if moments and self.num_timesteps >= moments[0][0]:
+            _, number = moments.pop()
+            if number is None:
                 raise BrokenOffError
-            else:
-                os.kill(os.getpid(), number)
-        return step(self, action)
+            os.kill(os.getpid(), number)
+        return on_step(self)
 
-    def at(count: int, number: signal.Signals | None = None) -> None:
-        left[:] = [(count, number)]
+    def at(steps: int, number: signal.Signals | None = None) -> None:
+        moments[:] = [(steps, number)]
 
-    monkeypatch.setattr(RecordedEpisode, "step", breaking)
+    monkeypatch.setattr(Checkpointer, "_on_step", breaking)
     return at
 
 

@@ -168,3 +168,16 @@ def test_ragged_few_and_missing() -> None:
     assert alone.differences.empty
     assert alone.improvement.empty
     assert summarise(table_of([]), options=OPTIONS).cells.empty
+
+
+def test_without_returns() -> None:
+    """Of runs that were never evaluated, or where only other measures are asked for."""
+    curves = {RETURN: [1.0] * 10, BIAS: [2.0] * 10}
+    made = [Made("a", variant, seed, curves) for variant in ("plain", "sn") for seed in (0, 1)]
+    unevaluated = [run._replace(curves={BIAS: curves[BIAS]}) for run in made]
+    for found in (
+        summarise(table_of(made), measures=[BIAS], options=OPTIONS),
+        summarise(table_of(unevaluated), options=OPTIONS),
+    ):
+        assert set(found.cells["measure"]) == set(found.differences["measure"]) == {BIAS}
+        assert any(notice.startswith("as few as 2 seeds") for notice in found.notices)
