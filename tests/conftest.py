@@ -14,6 +14,8 @@ from torch import nn
 import snrl  # noqa: F401  (registers the aliases)
 from snrl.critics import access
 
+from .studies.real_runs import short_tasks, study  # noqa: F401  (the README's code reads it too)
+
 ALGORITHMS = {"sac": SAC, "td3": TD3, "ddpg": DDPG, "tqc": TQC, "crossq": CrossQ, "dqn": DQN}
 # As often as the others, where a step of DQN's own is one in four and its target moves late.
 OFTEN = {"dqn": {"train_freq": 1, "target_update_interval": 3}}

@@ -11,8 +11,6 @@ from snrl.run import _parse
 from snrl.runs.config import resolve
 from snrl.runs.hyperparameters import options
 
-from .studies.real_runs import short_tasks, study  # noqa: F401
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -22,9 +22,19 @@ def _flag(algo: str, name: str, value: Any) -> list[str]:
     if option.kind is BOOLEAN:
         return [option.flag if value else option.flag.replace("--", "--no-", 1)]
     if isinstance(value, Mapping):
-        return [option.flag, *(f"{key}={_joined(item)}" for key, item in value.items())]
+        return [option.flag, *_pairs("", value)]
     items = value if isinstance(value, list) else [value]
     return [option.flag, *map(str, items)]
+
+
+def _pairs(prefix: str, value: Mapping[str, Any]) -> list[str]:
+    pairs = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            pairs += _pairs(f"{prefix}{key}.", item)
+        else:
+            pairs.append(f"{prefix}{key}={_joined(item)}")
+    return pairs
 
 
 def _joined(value: Any) -> str:
