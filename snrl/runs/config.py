@@ -11,7 +11,7 @@ from typing import Any
 
 from snrl.runs.errors import ConfigError, suggestion
 from snrl.runs.hyperparameters import Option, options
-from snrl.runs.stabilizers import PLAIN
+from snrl.runs.stabilizers import PLAIN, composition
 from snrl.runs.yaml_files import load_mapping
 
 # What a file shipped per algorithm cannot decide: it is for every task, seed and machine.
@@ -68,8 +68,7 @@ class RunConfig:
     @property
     def composition(self) -> str:
         """Everything that the critic is composed of, as the policies name it."""
-        names = (["sn"] if self.sn else []) + ([] if self.critic == PLAIN else [self.critic])
-        return "+".join(names) or PLAIN
+        return composition(self.sn, self.critic)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the flat mapping that ``config.yaml`` holds and ``--config`` reads."""

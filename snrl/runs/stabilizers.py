@@ -7,6 +7,13 @@ from collections.abc import Mapping
 
 PLAIN = "plain"
 
+
+def composition(sn: bool, critic: str) -> str:
+    """Name everything that a critic is composed of, as the policies do."""
+    names = (["sn"] if sn else []) + ([] if critic == PLAIN else [critic])
+    return "+".join(names) or PLAIN
+
+
 STABILIZERS: Mapping[str, str] = {
     "sn": "hold the largest singular value of layers to a coefficient: bounds the critic's slope",
     "layer_norm": "centre and scale each hidden layer's units: the first thing to try against "

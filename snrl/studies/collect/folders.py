@@ -2,11 +2,12 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from snrl.runs.folder import RunFolder
+from snrl.runs.stabilizers import PLAIN, composition
 from snrl.studies.collect.documents import read_json, read_yaml
 from snrl.studies.collect.logs import (
     read_csv,
@@ -69,7 +70,6 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
         )
         return None
     config = read_yaml(folder.config, notices)
-    sn = config.get("sn")
     record = Record(
         task=task_name(config.get("env")),
         algo=str(config.get("algo", UNKNOWN)),
@@ -78,7 +78,7 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
         reason=status.get("reason"),
         timesteps=_integer(status.get("timesteps")) or 0,
         total_timesteps=_integer(config.get("total_timesteps")),
-        normalised=sn if isinstance(sn, bool) else None,
+        critic=_critic(config),
         config=config,
     )
     record.add(read_evaluations(folder.evaluations, notices))
@@ -119,7 +119,7 @@ def read_zoo(path: Path, notices: Notices) -> Record:
         algo=str(arguments.get("algo", _algorithm(path))),
         seed=_integer(arguments.get("seed")),
         total_timesteps=total,
-        normalised=policy.startswith(("snrl.", "SN")) if policy else None,
+        critic=composition(policy.startswith(("snrl.", "SN")), PLAIN) if policy else UNKNOWN,
         config=config,
     )
     record.add(read_evaluations(path / "evaluations.npz", notices))
@@ -135,6 +135,12 @@ def read_zoo(path: Path, notices: Notices) -> Record:
 def task_name(name: Any) -> str:
     """The id of a task without the module that registers it, which ``module:id`` names."""
     return str(name).split(":")[-1] if name else UNKNOWN
+
+
+def _critic(config: Mapping[str, Any]) -> str:
+    # The first configurations had no other critic than SN.
+    sn, critic = config.get("sn"), config.get("critic", PLAIN)
+    return composition(sn, str(critic)) if isinstance(sn, bool) else UNKNOWN
 
 
 def _integer(value: Any) -> int | None:

@@ -9,31 +9,35 @@ from snrl.studies.collect.record import Record
 
 # They differ between runs of one variant, or change nothing of what is trained.
 _NOT_A_VARIANT = frozenset(
-    {"algo", "env", "seed", "device", "values", "eval_freq", "n_eval_episodes", "sn", "policy"}
+    {
+        *("algo", "env", "seed", "device", "values", "eval_freq", "n_eval_episodes"),
+        # They are in the name of the critic.
+        *("sn", "critic", "policy"),
+    }
 )
 
 
 def name_variants(records: Iterable[Record]) -> None:
     """Name the variant of each record that has none.
 
-    It is ``sn`` or ``plain``, followed by the settings in which runs of the same task, algorithm
-    and kind of critic differ, such as ``sn sn_coef=2``.
+    It is the critic, such as ``plain``, followed by the settings in which runs of the same task,
+    algorithm and critic differ, such as ``sn sn_coef=2``.
 
     Args:
         records: Their ``variant`` is set.
     """
-    groups: defaultdict[tuple[str, str, bool | None], list[Record]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str, str], list[Record]] = defaultdict(list)
     for record in records:
         if record.variant is None:
-            groups[record.task, record.algo, record.normalised].append(record)
-    for (_, _, normalised), group in groups.items():
+            groups[record.task, record.algo, record.critic].append(record)
+    for (_, _, critic), group in groups.items():
         names = sorted({name for record in group for name in record.config} - _NOT_A_VARIANT)
         differing = [
             name for name in names if len({_shown(record.config, name) for record in group}) > 1
         ]
         for record in group:
             settings = [f"{name}={_shown(record.config, name)}" for name in differing]
-            record.variant = " ".join(["sn" if normalised else "plain", *settings])
+            record.variant = " ".join([critic, *settings])
 
 
 def _shown(config: Mapping[str, Any], name: str) -> str:

@@ -211,7 +211,7 @@
       layout: {
         shapes,
         xaxis: { title: { text: axis.title }, type: axis.log ? "log" : "linear", tickformat: axis.share ? ".0%" : "~s" },
-        yaxis: { title: { text: info.label }, type: info.log ? "log" : "linear", tickformat: info.log ? ".1~e" : undefined },
+        yaxis: { title: { text: info.label }, type: info.log ? "log" : "linear", tickformat: info.log ? "~g" : undefined },
       },
     };
   }

@@ -78,6 +78,29 @@ def test_without_a_study_variants_are_told_from_the_settings(
     }
 
 
+def test_critics_are_told_apart_where_nothing_else_differs(
+    copy_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A run alone with its critic is not called plain, nor one whose critic is not known."""
+    settings = {
+        "a": {"sn": False, "critic": "layer_norm"},
+        "b": {"sn": True, "critic": "dropout+layer_norm"},
+        "c": {"sn": False, "critic": "plain"},
+        "d": None,
+    }
+    for name, changed in settings.items():
+        path = copy_run(name) / "config.yaml"
+        config = yaml.safe_load(path.read_text())
+        path.write_text("{" if changed is None else yaml.safe_dump(config | changed))
+    runs = collect(tmp_path).runs.set_index("run")
+    assert runs["variant"].to_dict() == {
+        "a": "layer_norm",
+        "b": "sn+dropout+layer_norm",
+        "c": "plain",
+        "d": "unknown",
+    }
+
+
 def test_plain_sb3(sb3_runs: Path) -> None:
     table = collect(sb3_runs)
     assert table.notices == ()
