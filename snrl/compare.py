@@ -40,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dry_run(arguments: argparse.Namespace) -> int:
     from snrl.studies.definition import load_study
+    from snrl.studies.installed import check_installed
     from snrl.studies.overview import overview, timed
     from snrl.studies.plan import Plan, check_tasks
+
+    check_installed("a study", "rich")
 
     study = load_study(arguments.study)
     check_tasks(study)
@@ -55,7 +58,11 @@ def _dry_run(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from snrl.studies.definition import load_study
     from snrl.studies.execute.study import run_study
+    from snrl.studies.installed import REPORT, check_installed
 
+    check_installed("a study", "rich")
+    if arguments.report:
+        check_installed("a report (--no-report leaves it out)", *REPORT)
     study = load_study(arguments.study)
     out = _out(arguments, study.name)
     outcome = run_study(study, out, _executor(arguments), _for_runs(arguments))

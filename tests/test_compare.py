@@ -219,6 +219,7 @@ def test_a_dry_run_prints_commands_that_are_the_runs(
         (["tiny.yaml", "--gpus-per-run", "1.5"], "expected 0 to 1, or a whole number, got 1.5"),
         (["tiny.yaml", "--checkpoint-minutes", "-1"], "expected minutes of at least 0, got -1"),
         (["tiny.yaml", "--out", "tiny.yaml"], "cannot make tiny.yaml: File exists"),
+        (["tiny.yaml", "--ray", "127.0.0.1:1"], "no Ray cluster at 127.0.0.1:1: [Errno 111]"),
         ([], "the following arguments are required: STUDY.yaml"),
     ],
 )
@@ -230,6 +231,28 @@ def test_bad_input_is_one_line(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("snrl.compare: error: ")
     assert message in err
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], []])
+def test_what_is_not_installed_is_said_before_anything_runs(
+    words: list[str],
+    cwd: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = sorted(cwd.iterdir())
+    with monkeypatch.context() as without_rich:
+        without_rich.setitem(sys.modules, "rich", None)
+        assert main(["tiny.yaml", *words]) == 2
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert main(["tiny.yaml", *words]) == (0 if words else 2)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == 'snrl.compare: error: a study needs rich: pip install "snrl[studies]"'
+    assert words or said[1] == (
+        "snrl.compare: error: a report (--no-report leaves it out) needs plotly: "
+        'pip install "snrl[studies]"'
+    )
+    assert sorted(cwd.iterdir()) == before
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -1,12 +1,15 @@
 """Runs on a Ray cluster: the same processes, placed by what they need."""
 
 import logging
+import socket
 from typing import Any
 
 from snrl.runs.errors import ConfigError
 from snrl.studies.execute import process
 from snrl.studies.execute.executor import Ended
 from snrl.studies.execute.process import Job
+
+_CONNECT_SECONDS = 5.0
 
 
 class RayExecutor:
@@ -32,6 +35,7 @@ class RayExecutor:
             import ray
         except ImportError as error:
             raise ConfigError('--ray needs ray: pip install "snrl[ray]"') from error
+        _check_reachable(address)
         self._ray: Any = ray
         self._threads = threads
         self._gpus = gpus
@@ -100,3 +104,14 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster, which ends what is still running there."""
         self._ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens, which Ray would go on trying for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {error}") from error

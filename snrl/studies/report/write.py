@@ -9,6 +9,7 @@ from typing import Any
 from snrl.runs.errors import ConfigError
 from snrl.runs.folder import written_aside
 from snrl.studies.collect import collect, write_parquet
+from snrl.studies.installed import REPORT, check_installed
 from snrl.studies.report.comparison import Comparison
 from snrl.studies.report.curves import Curve, average
 from snrl.studies.report.drawing import Drawing
@@ -54,7 +55,7 @@ def write_report(
         ConfigError: If there are no runs, something that is needed is not installed, or the report
             cannot be written.
     """
-    _check_installed()
+    check_installed("a report", *REPORT)
     options = options or Options()
     say = say or (lambda _: None)
     folder = Path(folder)
@@ -93,15 +94,6 @@ def write_report(
         with written_aside(page) as aside:
             aside.write_text(html, encoding="utf-8")
     return page
-
-
-def _check_installed() -> None:
-    """Refuse before minutes are spent on what could not be written."""
-    from importlib.util import find_spec
-
-    needed = ("pandas", "pyarrow", "plotly", "jinja2", "matplotlib")
-    if missing := [name for name in needed if find_spec(name) is None]:
-        raise ConfigError(f'a report needs {", ".join(missing)}: pip install "snrl[studies]"')
 
 
 @contextmanager

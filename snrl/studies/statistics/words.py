@@ -22,7 +22,7 @@ METHOD = (
     "bootstrap over pairs, stratified by task; p-values are of the sign-flip test, corrected after "
     "Holm for all comparisons of the same measure, those pooled over tasks apart. Established: the "
     f"interval leaves out 0, and the corrected p-value is at most {LEVEL}. Suggested: the interval "
-    "leaves out 0, but the corrected p-value is larger."
+    f"leaves out 0, but the corrected p-value is larger. Neither with fewer than {FEW} pairs."
 )
 
 
@@ -36,7 +36,7 @@ def best_of(measure: str) -> float | None:
 
 def grade(difference: PairedDifference, adjusted: float) -> Grade:
     """Judge a difference by its interval and its corrected p-value."""
-    if not (difference.low > 0 or difference.high < 0):
+    if not _leaves_out_0(difference) or difference.pairs < FEW:
         return "not established"
     return "established" if adjusted <= LEVEL else "suggested"
 
@@ -84,13 +84,18 @@ def in_words(
     claim = f"{variant} {verb} {what}{by} against {baseline} {figures}"
     found = grade(d, adjusted)
     if found == "not established":
-        return f"Not established: {claim}; the interval contains 0." + _few(d)
+        why = "" if _leaves_out_0(d) else "; the interval contains 0"
+        return f"Not established: {claim}{why}." + _few(d)
     if found == "established":
         return f"{claim}." + _few(d)
     why = f"the corrected p-value exceeds {LEVEL}"
     if d.smallest_p * comparisons > LEVEL:
         why += f", and {pairs} allow none below {d.smallest_p:.2g} before the correction"
     return f"Suggested, not established: {claim}; {why}." + _few(d)
+
+
+def _leaves_out_0(difference: PairedDifference) -> bool:
+    return difference.low > 0 or difference.high < 0
 
 
 def _few(difference: PairedDifference) -> str:

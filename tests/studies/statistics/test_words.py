@@ -42,7 +42,8 @@ def test_suggested_says_what_few_pairs_can_show() -> None:
     assert said.endswith("p-value exceeds 0.05, and 5 pairs allow none below 0.062 before the "
                          "correction.")  # fmt: skip
     said = in_words(_difference(120, 30, 210, 0.25, 3), 0.25, 1, **NAMES)
-    assert said.endswith("With fewer than 5 seeds, the interval means little.")
+    assert said.startswith("Not established: SN raises")
+    assert said.endswith("p = 0.25). With fewer than 5 seeds, the interval means little.")
 
 
 def test_measures_and_their_best() -> None:
@@ -79,6 +80,11 @@ def test_nothing_known() -> None:
 )
 def test_grades(low: float, high: float, adjusted: float, expected: str) -> None:
     assert grade(_difference(1, low, high), adjusted) == expected
+
+
+def test_few_pairs_establish_and_suggest_nothing() -> None:
+    assert grade(_difference(1, 1, 2, 0.01, 4), 0.01) == "not established"
+    assert grade(_difference(1, 1, 2, 0.01, 5), 0.01) == "established"
 
 
 def test_best() -> None:
