@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -235,3 +236,28 @@ def test_a_copy_between_forward_and_step_has_no_batch(make: Make) -> None:
     model.critic(*(x.float() for x in batch()[:2]))
     assert model.followers[GP]._batch is not None
     assert copy.deepcopy(model).followers[GP]._batch is None
+
+
+def test_without_hidden_layers_the_features_are_the_extractors(make: Make) -> None:
+    # As in SB3's DQN for images, whose last hidden layer is the extractor's.
+    kwargs = {
+        "net_arch": [],
+        "critic": "feature_penalty",
+        "critic_options": {FP: {"strength": 0.5}},
+        "features_extractor_kwargs": {"features_dim": 8},
+    }
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    model = make("dqn", "SNCnnPolicy", env=env, policy_kwargs=kwargs, buffer_size=50)
+    model.learn(24)
+    q_net: Any = model.q_net
+    obs = torch.randint(0, 255, (6, 1, 36, 36), dtype=torch.uint8)
+    weights = [*q_net.features_extractor.parameters()]
+    features = q_net.features_extractor(obs.float() / 255)
+    expected = torch.autograd.grad(0.5 * features.square().sum(1).mean(), weights)
+    q_net.train()
+    model.policy.optimizer.zero_grad()
+    (0 * q_net(obs).sum()).backward()
+    model.policy.optimizer.step()
+    for weight, grad in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.grad, grad)
+    assert features.any()
