@@ -35,6 +35,7 @@ class LayerNorm(Stabilizer):
 
     def build(self, head: Head) -> None:
         """Put a norm behind each hidden layer."""
+        head.need_hidden(self.name)
         for hidden, width in zip(head.hidden, head.widths, strict=True):
             hidden.after.append(nn.LayerNorm(width, self.eps, self.affine))
 
@@ -64,5 +65,6 @@ class RMSNorm(Stabilizer):
 
     def build(self, head: Head) -> None:
         """Put a norm behind each hidden layer."""
+        head.need_hidden(self.name)
         for hidden, width in zip(head.hidden, head.widths, strict=True):
             hidden.after.append(nn.RMSNorm(width, self.eps, self.affine))
