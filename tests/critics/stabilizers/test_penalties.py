@@ -14,6 +14,7 @@ from snrl.critics.stabilizers import resolve_critic
 from snrl.critics.stabilizers.dropout import PrivateDropout
 from snrl.critics.stabilizers.penalties import GradientPenalty
 
+from ...fast.pairs import in_float64
 from ..extractors import BatchNormExtractor
 from .steps import Written, assert_close, batch, in_double, loss_of, step
 
@@ -261,3 +262,14 @@ def test_without_hidden_layers_the_features_are_the_extractors(make: Make) -> No
     for weight, grad in zip(weights, expected, strict=True):
         torch.testing.assert_close(weight.grad, grad)
     assert features.any()
+
+
+def test_float32_actions_of_a_float64_critic_lose_nothing(make: Make) -> None:
+    model = make("sac", policy_kwargs={"critic": "gradient_penalty"})
+    obs, actions, _ = batch()
+    actions = actions.float()
+    penalty = GradientPenalty(target=0.0)
+    with in_float64(model):
+        term = penalty.term(model.critic, obs, actions)
+        expected = penalty.term(model.critic, obs, actions.double())
+    torch.testing.assert_close(term, expected, rtol=1e-13, atol=0)
