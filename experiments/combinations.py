@@ -4,8 +4,8 @@ Each of the critics ``plain``, ``sn``, and every other stabiliser alone and with
 TD3, DDPG, TQC, CrossQ and DQN, and with the fast update where there is one: 500 environment steps,
 of which the critic trains on the last 400; saved with its replay buffer; loaded; both predict; both
 go on for 50 steps from the same seed, and have to end with the same parameters, bit for bit, and
-the same predictions. Then the norm of every layer that SN holds is compared with numpy's SVD, online
-and target. What an algorithm cannot have has to be refused with a reason.
+the same predictions. Then the norm of every layer that SN holds is compared with numpy's SVD,
+online and target. What an algorithm cannot have has to be refused with a reason.
 
     python experiments/combinations.py            # one process; a quarter of an hour on one core
     python experiments/combinations.py --algorithms sac dqn --out -
