@@ -21,7 +21,8 @@ def forward(network: nn.Sequential, x: Tensor) -> Tensor:
         Shape ``(batch, outputs)``. Gradients flow to every parameter and to ``x``.
     """
     links = _links(network, x)
-    return network(x) if links is None else chain(x, links)
+    # Without links there is no node to make: the features of a head without hidden layers.
+    return chain(x, links) if links else network(x)
 
 
 def _links(network: nn.Sequential, x: Tensor) -> list[Link] | None:

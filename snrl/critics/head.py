@@ -79,6 +79,22 @@ class Head:
         modules = [module for hidden in self.hidden for module in hidden.modules()]
         return nn.Sequential(*modules, *self.features, self.output)
 
+    def need_hidden(self, name: str) -> None:
+        """Refuse a stabiliser that would do nothing here, so that no comparison is with itself.
+
+        Args:
+            name: That of the stabiliser.
+
+        Raises:
+            ValueError: If there is no hidden layer.
+        """
+        if not self.hidden:
+            raise ValueError(
+                f"critic {name!r} acts on hidden layers, of which net_arch=[] has none (the "
+                "default of DQN from images, where the last is the features extractor's); set "
+                "net_arch in policy_kwargs"
+            )
+
     @property
     def in_features(self) -> int:
         """Width of the input."""

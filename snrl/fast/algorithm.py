@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
@@ -43,6 +44,13 @@ class FastAlgorithm(OffPolicyAlgorithm):
     def prepare(self) -> None:
         """Prepare the update before the first call of ``train``, as when a training goes on."""
         self._prepared(self.batch_size)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        found = super()._setup_learn(*args, **kwargs)
+        if self._n_updates > 0:
+            # A training that was saved acts, to the last bit, as one that goes on.
+            self.prepare()
+        return found
 
     def predict(
         self,

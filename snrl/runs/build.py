@@ -66,6 +66,13 @@ def build_model(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
         raise ConfigError(str(error)) from error
     except (ValueError, AssertionError, NotImplementedError, MemoryError) as error:
         raise ConfigError(f"{config.algo} on {config.env}: {error}") from error
+    except RuntimeError as error:
+        # Of a network too large torch says no more in its type.
+        if "allocate memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise ConfigError(
+            f"{config.algo} on {config.env}: its networks do not fit into memory; make them smaller"
+        ) from error
     return model
 
 

@@ -87,7 +87,11 @@ def test_layers_are_counted_through_the_extractor(
 @pytest.mark.parametrize("kind", ["Mlp", "Cnn"])
 @pytest.mark.parametrize(
     "options",
-    [{}, {"critic": "sn+layer_norm", "sn_layers": (-1,)}, {"sn_mode": "gain", "sn_coef": 2.0}],
+    [
+        {},
+        {"critic": "sn+layer_norm", "sn_layers": (-1,), "net_arch": [16]},
+        {"sn_mode": "gain", "sn_coef": 2.0},
+    ],
 )
 def test_a_network_is_saved_and_loaded_alone(
     make: Make, kind: str, options: dict[str, Any], tmp_path: Path

@@ -185,6 +185,7 @@ def test_the_policy_follows_from_the_observations(
         ({"device": "cuda:99"}, "device cuda:99 is not available"),
         ({"device": "abacus"}, "device abacus is not available"),
         ({"buffer_size": 10**16}, "Unable to allocate"),
+        ({"net_arch": [10**8, 10**8]}, "networks do not fit into memory; make them smaller"),
     ],
 )
 def test_what_cannot_be_built(flags: dict[str, Any], message: str) -> None:

@@ -74,10 +74,8 @@ def resolve_critic(
             raise ValueError(f"unknown critic {name!r}{_hint(name)}; there are {_known()}")
         if names.count(name) > 1:
             raise ValueError(f"critic {critic!r} names {name!r} twice")
-    for name in options or {}:
-        if name not in names:
-            raise ValueError(f"critic_options has {name!r}, which critic {critic!r} does not name")
-    chosen = [_make(name, (options or {}).get(name) or {}) for name in names]
+    options = _checked(options, names, critic)
+    chosen = [_make(name, options.get(name) or {}) for name in names]
     chosen.sort(key=lambda stabilizer: (stabilizer.place, stabilizer.name))
     _check_together(chosen)
     return tuple(chosen)
@@ -86,6 +84,20 @@ def resolve_critic(
 def describe(stabilizers: tuple[Stabilizer, ...]) -> str:
     """Return the description that :func:`resolve_critic` reads."""
     return "+".join(stabilizer.name for stabilizer in stabilizers) or PLAIN
+
+
+def _checked(options: Any, names: list[str], critic: str) -> Mapping[str, Any]:
+    if not isinstance(options, Mapping | None) or not all(
+        isinstance(given, Mapping | None) for given in (options or {}).values()
+    ):
+        raise ValueError(
+            'critic_options must be options by name of a stabiliser, such as {"dropout": '
+            f'{{"p": 0.1}}}}, got {options!r}'
+        )
+    for name in options or {}:
+        if name not in names:
+            raise ValueError(f"critic_options has {name!r}, which critic {critic!r} does not name")
+    return options or {}
 
 
 def _make(name: str, options: Mapping[str, Any]) -> Stabilizer:

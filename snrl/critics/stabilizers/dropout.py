@@ -60,5 +60,6 @@ class Dropout(Stabilizer):
 
     def build(self, head: Head) -> None:
         """Put dropout behind each hidden layer."""
+        head.need_hidden(self.name)
         for hidden in head.hidden:
             hidden.after.append(PrivateDropout(self.p))

@@ -105,8 +105,9 @@ class Hyperspherical(RowScaling):
 
     def build(self, head: Head) -> None:
         """Take the layers, and put divisions behind the hidden ones."""
+        head.need_hidden(self.name)
         super().build(head)
-        if not self.unit_features or not head.hidden:
+        if not self.unit_features:
             return
         for hidden in head.hidden[1:]:
             hidden.before.append(UnitLength())

@@ -24,6 +24,7 @@ class _Norm(Stabilizer):
 
     def build(self, head: Head) -> None:
         """Put a norm behind each hidden layer."""
+        head.need_hidden(self.name)
         for hidden, width in zip(head.hidden, head.widths, strict=True):
             hidden.after.append(self.module(width, self.eps, self.affine))
 

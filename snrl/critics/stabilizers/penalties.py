@@ -92,7 +92,9 @@ class GradientPenalty(_Penalty):
         """Compute the penalty."""
         observations, actions = inputs
         features = access.features(critic, observations)
-        point = actions.detach().requires_grad_()
+        # As wide as what is computed: a replay buffer gives float32 whatever the critic is.
+        dtype = torch.promote_types(features.dtype, actions.dtype)
+        point = actions.detach().to(dtype).requires_grad_()
         x = torch.cat([features, point], 1)
         if self.inputs == "input":
             point = x

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from snrl.critics.stabilizers import resolve_critic
 from snrl.critics.stabilizers.dropout import PrivateDropout
 from snrl.critics.stabilizers.penalties import GradientPenalty
 
+from ...fast.pairs import in_float64
 from ..extractors import BatchNormExtractor
 from .steps import Written, assert_close, batch, in_double, loss_of, step
 
@@ -235,3 +237,39 @@ def test_a_copy_between_forward_and_step_has_no_batch(make: Make) -> None:
     model.critic(*(x.float() for x in batch()[:2]))
     assert model.followers[GP]._batch is not None
     assert copy.deepcopy(model).followers[GP]._batch is None
+
+
+def test_without_hidden_layers_the_features_are_the_extractors(make: Make) -> None:
+    # As in SB3's DQN for images, whose last hidden layer is the extractor's.
+    kwargs = {
+        "net_arch": [],
+        "critic": "feature_penalty",
+        "critic_options": {FP: {"strength": 0.5}},
+        "features_extractor_kwargs": {"features_dim": 8},
+    }
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    model = make("dqn", "SNCnnPolicy", env=env, policy_kwargs=kwargs, buffer_size=50)
+    model.learn(24)
+    q_net: Any = model.q_net
+    obs = torch.randint(0, 255, (6, 1, 36, 36), dtype=torch.uint8)
+    weights = [*q_net.features_extractor.parameters()]
+    features = q_net.features_extractor(obs.float() / 255)
+    expected = torch.autograd.grad(0.5 * features.square().sum(1).mean(), weights)
+    q_net.train()
+    model.policy.optimizer.zero_grad()
+    (0 * q_net(obs).sum()).backward()
+    model.policy.optimizer.step()
+    for weight, grad in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.grad, grad)
+    assert features.any()
+
+
+def test_float32_actions_of_a_float64_critic_lose_nothing(make: Make) -> None:
+    model = make("sac", policy_kwargs={"critic": "gradient_penalty"})
+    obs, actions, _ = batch()
+    actions = actions.float()
+    penalty = GradientPenalty(target=0.0)
+    with in_float64(model):
+        term = penalty.term(model.critic, obs, actions)
+        expected = penalty.term(model.critic, obs, actions.double())
+    torch.testing.assert_close(term, expected, rtol=1e-13, atol=0)

@@ -193,3 +193,20 @@ def test_a_description_is_composed_in_a_fixed_order(description: str, order: str
 def test_a_wrong_description_is_refused(critic: str, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve_critic(critic, options)
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, ["dropout.p=0.5"], "dropout", 1])
+def test_options_are_by_name_of_a_stabiliser(options: Any) -> None:
+    message = r'options by name of a stabiliser, such as \{"dropout": \{"p": 0.1\}\}, got '
+    with pytest.raises(ValueError, match=message):
+        resolve_critic("dropout", options)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm", "dropout", "hyperspherical"])
+@pytest.mark.parametrize("algo", ["sac", "dqn"])
+def test_what_would_do_nothing_without_hidden_layers_is_refused(
+    make: Make, algo: str, name: str
+) -> None:
+    message = f"^critic '{name}' acts on hidden layers, of which .* none .*set net_arch"
+    with pytest.raises(ValueError, match=message):
+        make(algo, policy_kwargs={"critic": name, "net_arch": []})
