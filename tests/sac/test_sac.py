@@ -1,5 +1,6 @@
 """What is SAC's own in its fast update, and a whole run, against SB3's."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 
+import snrl
 from snrl.spectral import native
 
 from ..fast.pairs import (
@@ -123,3 +126,15 @@ def test_a_run_on_pendulum_has_the_returns_of_sb3(dtype: torch.dtype) -> None:
         returns.append(np.array([episode["r"] for episode in model.ep_info_buffer]))
     assert len(returns[0]) == 10
     np.testing.assert_allclose(returns[0], returns[1], rtol=1e-4)
+
+
+def test_a_saved_training_acts_at_once_as_one_that_goes_on(tmp_path: Path) -> None:
+    model = snrl.SAC("MlpPolicy", "Pendulum-v1", learning_starts=20, buffer_size=100, seed=0)
+    model.learn(30)
+    model.save(tmp_path / "model.zip")
+    loaded = snrl.SAC.load(tmp_path / "model.zip", env=model.env)
+    assert not loaded.is_prepared
+    # No update that would prepare it falls into these steps.
+    loaded.train_freq = TrainFreq(100, TrainFrequencyUnit.STEP)
+    loaded.learn(5, reset_num_timesteps=False)
+    assert loaded.is_prepared
