@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snrl.crossq import SNCrossQPolicy
     from snrl.ddpg import DDPG
     from snrl.dqn import SNDQNPolicy
+    from snrl.ppo import SNPPOPolicy
     from snrl.sac import SAC, SNSACPolicy
     from snrl.spectral import SpectralNormalizer, fold_spectral_norm, spectral_normalize
     from snrl.td3 import TD3, SNTD3Policy
@@ -28,6 +29,7 @@ __all__ = [
     "TD3",
     "SNCrossQPolicy",
     "SNDQNPolicy",
+    "SNPPOPolicy",
     "SNSACPolicy",
     "SNTD3Policy",
     "SNTQCPolicy",
@@ -43,6 +45,7 @@ _HOMES = {
     "TD3": "snrl.td3",
     "SNCrossQPolicy": "snrl.crossq",
     "SNDQNPolicy": "snrl.dqn",
+    "SNPPOPolicy": "snrl.ppo",
     "SNSACPolicy": "snrl.sac",
     "SNTD3Policy": "snrl.td3",
     "SNTQCPolicy": "snrl.tqc",

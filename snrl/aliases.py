@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 
 import snrl.dqn
+import snrl.ppo
 import snrl.sac
 import snrl.td3  # noqa: F401
 

@@ -16,7 +16,7 @@ from snrl.spectral.normalize import fold_in_place, fold_spectral_norm
 
 @fold_spectral_norm.register
 def _fold_model(model: BaseModel) -> BaseModel:
-    plain = copy.deepcopy(model, _not_copied(model))
+    plain = copy.deepcopy(model, not_copied(model))
     _fold(plain)
     return plain
 
@@ -25,7 +25,7 @@ def _fold_model(model: BaseModel) -> BaseModel:
 def _fold_algorithm(model: OffPolicyAlgorithm) -> OffPolicyAlgorithm:
     shared = (model.env, model._vec_normalize_env, model.replay_buffer, vars(model).get("_logger"))
     memo = {id(part): part for part in shared if part is not None}
-    plain = copy.deepcopy(model, memo | _not_copied(model.policy))
+    plain = copy.deepcopy(model, memo | not_copied(model.policy))
     policy = plain.policy
     if isinstance(policy, SpectralPolicy):
         options = policy.own_kwargs
@@ -44,7 +44,7 @@ def _rest(policy: BasePolicy) -> dict[str, Any]:
     return {name: policy.own_kwargs[name] for name in ("critic", "critic_options")}
 
 
-def _not_copied(module: nn.Module) -> dict[int, Any]:
+def not_copied(module: nn.Module) -> dict[int, Any]:
     """Memo for ``deepcopy``: with gSDE an action distribution holds a graph, which cannot be."""
     parts = [part for part in module.modules() if hasattr(part, "action_dist")]
     return {id(part.action_dist): copy.copy(part.action_dist) for part in parts}
@@ -74,13 +74,13 @@ def _fold(module: BaseModel) -> None:
         for part in parts:
             _make_plain(part)
         del module.own_kwargs, module.stabilizers, module.spectral, module.followers
-        module.__class__ = _class_after(type(module), SpectralPolicy)
+        module.__class__ = class_after(type(module), SpectralPolicy)
     _renew_optimizer(module, untrained)
 
 
 def _make_plain(critic: ComposedCritic) -> None:
     del critic.normalized, critic.is_target, critic.ensemble, critic.own_kwargs, critic._chosen
-    critic.__class__ = _class_after(type(critic), ComposedCritic)
+    critic.__class__ = class_after(type(critic), ComposedCritic)
 
 
 def _untrained(policy: SpectralPolicy) -> set[int]:
@@ -101,7 +101,7 @@ def _renew_optimizer(policy: BasePolicy, untrained: set[int]) -> None:
     )
 
 
-def _class_after(found: type, mixin: type) -> Any:
+def class_after(found: type, mixin: type) -> Any:
     """Find the class that a mixin was put before."""
     order = found.__mro__
     return order[order.index(mixin) + 1]
