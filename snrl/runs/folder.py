@@ -15,6 +15,10 @@ from snrl.runs.errors import ConfigError
 from snrl.runs.lock import locked, unlock
 from snrl.runs.stabilizers import PLAIN
 
+# Of what a run folder holds. Whoever reads one refuses those of a version that it does not know; a
+# folder that names none has the first.
+FORMAT = 1
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -65,10 +69,17 @@ class RunFolder:
             return {}
         return status if isinstance(status, dict) else {}
 
+    @property
+    def is_newer(self) -> bool:
+        """Whether a version of this library wrote it whose folders this one does not know."""
+        version = self.read_status().get("format", FORMAT)
+        return not isinstance(version, int) or version > FORMAT
+
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace ``status.json``."""
         with written_aside(self.status) as aside:
-            aside.write_text(json.dumps(status, indent=2) + "\n", encoding="utf-8")
+            content = {"format": FORMAT, **status}
+            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

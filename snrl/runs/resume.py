@@ -59,6 +59,8 @@ def ended(out: Path, config: RunConfig) -> RunResult | None:
         if not (folder.status.exists() and out.is_dir()):
             check_free(out)
         return None
+    if folder.is_newer:
+        raise ConfigError(f"{out} was written by a newer version of snrl; upgrade to go on there")
     if changes := _changes(folder.config, config):
         raise ConfigError(f"{out} holds a run of another configuration: {'; '.join(changes)}")
     return result_from(folder.read_status(), config, folder)

@@ -179,6 +179,11 @@ def test_what_is_refused(cwd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (cwd / "run/checkpoint").mkdir()
     (cwd / "run/checkpoint/7.json").write_text('{"format": 99}')
     assert "was written by a newer version of snrl (format 99;" in refusal(short)
+    content = status.read_text()
+    assert json.loads(content)["format"] == 1
+    status.write_text(content.replace('"format": 1', '"format": 2'))
+    assert refusal(short) == "run was written by a newer version of snrl; upgrade to go on there"
+    status.write_text(content)
 
     (cwd / "other").mkdir()
     (cwd / "other/model.zip").touch()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from snrl.runs.folder import RunFolder
+from snrl.runs.folder import FORMAT, RunFolder
 from snrl.runs.stabilizers import PLAIN, composition
 from snrl.studies.collect.documents import read_json, read_yaml
 from snrl.studies.collect.logs import (
@@ -17,8 +17,6 @@ from snrl.studies.collect.logs import (
 )
 from snrl.studies.collect.record import UNKNOWN, Notices, Record
 
-# Formats of run folders that this version reads; a folder that names none has the first.
-FORMAT = 1
 STUDY = "study.yaml"
 
 Reader = Callable[[Path, Notices], Record | None]
@@ -61,12 +59,11 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
     """Read a run folder of ``snrl.run``; None, with a notice, if a newer version wrote it."""
     folder = RunFolder(path)
     status = read_json(folder.status, notices)
-    version = status.get("format", FORMAT)
-    if not isinstance(version, int) or version > FORMAT:
+    if folder.is_newer:
         notices.say(
             path,
-            f"skipped, has format {version} of a newer snrl; this one reads up to {FORMAT}: "
-            "upgrade snrl",
+            f"skipped, has format {status['format']} of a newer snrl; this one reads up to "
+            f"{FORMAT}: upgrade snrl",
         )
         return None
     config = read_yaml(folder.config, notices)
