@@ -145,7 +145,7 @@ class SpectralPolicy(BasePolicy):
                 "sn_features=True needs a features extractor that the critic owns, "
                 "got share_features_extractor=True"
             )
-        return _normalizer(self.own_kwargs)
+        return normalizer_of(self.own_kwargs)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Any:
         """Build a critic as SB3 does, of the class that can be composed; SB3's own for none."""
@@ -188,7 +188,7 @@ def compose(critic: ComposedCritic, own_kwargs: Mapping[str, Any]) -> None:
     stabilizers = resolve_critic(own_kwargs["critic"], own_kwargs["critic_options"])
     _compose(critic, stabilizers, own_kwargs)
     if _is_normalized(stabilizers):
-        critic.normalize(_normalizer(own_kwargs), own_kwargs["sn_features"])
+        critic.normalize(normalizer_of(own_kwargs), own_kwargs["sn_features"])
 
 
 def _compose(
@@ -202,7 +202,12 @@ def _is_normalized(stabilizers: Sequence[Stabilizer]) -> bool:
     return any(stabilizer.place is Place.SPECTRAL for stabilizer in stabilizers)
 
 
-def _normalizer(own_kwargs: Mapping[str, Any]) -> SpectralNormalizer:
+def normalizer_of(own_kwargs: Mapping[str, Any]) -> SpectralNormalizer:
+    """Make the normalizer that a policy's options describe; it has no layers yet.
+
+    Raises:
+        ValueError: If an option is out of its range.
+    """
     return SpectralNormalizer(
         own_kwargs["sn_coef"],
         own_kwargs["n_power_iterations"],

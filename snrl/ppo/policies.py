@@ -10,7 +10,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
 from snrl.critics.fold import class_after, not_copied
-from snrl.spectral import SpectralNormalizer
+from snrl.critics.policy import normalizer_of
 from snrl.spectral.coefficient import CoefOption
 from snrl.spectral.layers import normalizable_layers
 from snrl.spectral.modes import Mode
@@ -66,18 +66,12 @@ class SNPPOPolicy(sb3.ActorCriticPolicy):
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        options = self.own_kwargs
-        spectral = SpectralNormalizer(
-            options["sn_coef"],
-            options["n_power_iterations"],
-            options["block_size"],
-            options["sn_mode"],
-            options["sn_mode_options"],
-        )
+        # Fails on a bad option before the networks are built.
+        spectral = normalizer_of(self.own_kwargs)
         super()._build(lr_schedule)
         network = nn.Sequential(*self.mlp_extractor.value_net, self.value_net)
         layers = normalizable_layers(network)
-        chosen = [layers[i] for i in select_layers(options["sn_layers"], len(layers))]
+        chosen = [layers[i] for i in select_layers(self.own_kwargs["sn_layers"], len(layers))]
         normalized = spectral.add(chosen, [network])
         if spectral.mode.learns_gain:
             self.optimizer.add_param_group({"params": [layer.gain for layer in normalized]})

@@ -37,12 +37,7 @@ class RunState:
 
 def read_state(folder: Path) -> RunState:
     """Read how a run stands; one whose status is missing or unreadable is new."""
-    try:
-        content = json.loads(RunFolder(folder).status.read_bytes())
-    except (OSError, ValueError):
-        return RunState()
-    if not isinstance(content, Mapping):
-        return RunState()
+    content = RunFolder(folder).read_status()
     status, reason = content.get("status", "new"), content.get("reason")
     return RunState(
         status,
