@@ -80,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m snrl.report",
         description="Compare all runs below a folder: one page that opens anywhere, figures, "
         "tables and data. Reads run folders of snrl.run and snrl.compare, and those of RL Zoo and "
-        "Stable-Baselines3 as far as they hold the data.",
+        "Stable-Baselines3 as far as they hold the data, and the tables of an earlier report.",
         epilog="Written: index.html (needs no network), figures/*.svg and *.png, tables/*.tex and "
         "*.md, runs.parquet, evaluations.parquet.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that holds the runs")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that holds the runs or tables")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: DIR/report)"
     )

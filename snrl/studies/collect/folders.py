@@ -75,6 +75,7 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
         reason=status.get("reason"),
         timesteps=_integer(status.get("timesteps")) or 0,
         total_timesteps=_integer(config.get("total_timesteps")),
+        command=status.get("command") or None,
         critic=_critic(config),
         config=config,
     )

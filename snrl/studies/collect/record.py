@@ -36,6 +36,7 @@ class Record:
         reason: Why it is interrupted or failed.
         timesteps: Environment steps done, as far as the files tell.
         total_timesteps: Environment steps planned; None if they are not known.
+        command: The command line of the run; None if it noted none.
         critic: What the critics are composed of, such as ``"plain"`` or ``"sn+layer_norm"``.
         config: The configuration, by name.
         series: By measure.
@@ -49,6 +50,7 @@ class Record:
     reason: str | None = None
     timesteps: int = 0
     total_timesteps: int | None = None
+    command: str | None = None
     critic: str = UNKNOWN
     config: Mapping[str, Any] = field(default_factory=dict)
     series: dict[str, Series] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""All runs below a folder as two tidy tables."""
+"""Runs as two tidy tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snrl.runs.errors import ConfigError
-from snrl.studies.collect.documents import read_yaml
-from snrl.studies.collect.folders import STUDY, find
-from snrl.studies.collect.record import Notices, Record
-from snrl.studies.collect.variants import name_variants, plain_text
+from snrl.studies.collect.record import Record
+from snrl.studies.collect.variants import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +26,15 @@ class Table:
         runs: A row per run: ``run`` (its path below the folder), ``task``, ``algo``, ``variant``,
             ``seed`` (Int64, missing where it is not known), ``status`` (``done``, ``running``,
             ``interrupted``, ``failed`` or ``unknown``), ``reason``, ``timesteps`` (done),
-            ``total_timesteps`` (Int64, planned), and the configuration, a column
-            ``config/<name>`` for each setting; settings that are no plain value of one type are
-            texts.
+            ``total_timesteps`` (Int64, planned), ``command`` (the command line that the run noted,
+            missing if it noted none), and the configuration, a column ``config/<name>`` for each
+            setting; settings that are no plain value of one type are texts.
         evaluations: A row per number that was logged: ``run``, ``task``, ``algo``, ``variant``
             (categories), ``seed``, ``timesteps`` (int64, environment steps), ``measure`` (a
             category: ``eval/mean_reward``, the mean over the episodes of an evaluation, and SB3's
             and snrl's logger keys), ``value`` (float64; NaN and infinities stay what they are).
         study: What ``study.yaml`` holds; empty where there is none.
-        notices: What was skipped, a line per file.
+        notices: What was skipped, a line per file, whose path is below the folder.
     """
 
     folder: Path
@@ -45,44 +42,6 @@ class Table:
     evaluations: "pd.DataFrame"
     study: Mapping[str, Any]
     notices: tuple[str, ...]
-
-
-def collect(folder: Path) -> Table:
-    """Read all run folders below a folder: of snrl, of plain SB3 and of RL Zoo.
-
-    In a study (a folder with ``study.yaml``) the variant is the name of the folder above a run's.
-    Elsewhere it is made from the settings in which runs differ, or, where there are none, from the
-    path. Damaged and half-written files are read as far as they are whole, with a notice.
-
-    Args:
-        folder: Holds runs, at any depth, or is one.
-
-    Returns:
-        The tables; empty, with all columns, if there are no runs.
-
-    Raises:
-        ConfigError: If there is no such folder, or pandas is not installed.
-    """
-    try:
-        import pandas as pd  # noqa: F401
-    except ImportError as error:
-        raise ConfigError('tables need pandas: pip install "snrl[studies]"') from error
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder; give one that holds runs")
-    notices = Notices()
-    study = read_yaml(folder / STUDY, notices)
-    names, records = [], []
-    for path, root, reader in find(folder):
-        record = reader(path, notices)
-        if record is None:
-            continue
-        if root is not None and len(parts := path.relative_to(root).parts) == 5:
-            record.variant = parts[3]
-        names.append(path.relative_to(folder).as_posix())
-        records.append(record)
-    name_variants(records)
-    return tabulate(folder, names, records, study, notices.lines)
 
 
 def tabulate(
@@ -107,10 +66,10 @@ def _runs(names: Sequence[str], records: Sequence[Record]) -> "pd.DataFrame":
         "variant": pd.array([record.variant for record in records], dtype="str"),
         "seed": pd.array([record.seed for record in records], dtype="Int64"),
         "status": pd.array([record.status for record in records], dtype="str"),
-        # An array of "str" would make a text, "None", of what is missing.
-        "reason": pd.Series([record.reason for record in records], dtype="str"),
+        "reason": _texts([record.reason for record in records]),
         "timesteps": np.array([record.timesteps for record in records], dtype=np.int64),
         "total_timesteps": pd.array([record.total_timesteps for record in records], dtype="Int64"),
+        "command": _texts([record.command for record in records]),
     }
     settings = dict.fromkeys(name for record in records for name in record.config)
     for name in settings:
@@ -125,8 +84,14 @@ def _column(values: Sequence[Any]) -> Any:
     for types, dtype in (((bool,), "boolean"), ((int,), "Int64"), ((int, float), "Float64")):
         if all(value is None or type(value) in types for value in values):
             return pd.array(list(values), dtype=dtype)  # type: ignore[call-overload]
-    texts = [None if value is None else plain_text(value) for value in values]
-    return pd.Series(texts, dtype="str")
+    return _texts([None if value is None else plain_text(value) for value in values])
+
+
+def _texts(values: Sequence[str | None]) -> "pd.Series[str]":
+    import pandas as pd
+
+    # An array of "str" would make a text, "None", of what is missing.
+    return pd.Series(list(values), dtype="str")
 
 
 def _evaluations(names: Sequence[str], records: Sequence[Record]) -> "pd.DataFrame":

@@ -9,7 +9,7 @@ from typing import Any
 
 from snrl.studies.panels import explained
 from snrl.studies.report.comparison import KINDS
-from snrl.studies.report.subject import Subject, command_of
+from snrl.studies.report.subject import Subject
 from snrl.studies.report.tables import Text
 from snrl.studies.statistics.words import METHOD
 
@@ -63,7 +63,7 @@ def render(
         {"name": name, "panels": panels, "anchor": f"panels-{place}"}
         for place, (name, panels) in enumerate(sections.items())
     ]
-    commands = [command_of(subject.table, run) for run in subject.runs["run"]]
+    commands = subject.runs["command"].dropna().tolist()
     return template.render(
         title=subject.title,
         lead=subject.description,
@@ -83,7 +83,7 @@ def render(
         tables=tables,
         panel_sections=panel_sections,
         runs={"head": _RUN_HEAD, "rows": _runs(subject)},
-        commands=[line for line in commands if line],
+        commands=commands,
         report_command=command,
         method=method,
         glossary=_glossary(subject),

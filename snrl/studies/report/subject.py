@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snrl.runs.errors import ConfigError
@@ -82,9 +81,7 @@ class Subject:
     @cached_property
     def notices(self) -> tuple[str, ...]:
         """What a reader must know before believing anything."""
-        root = f"{self.table.folder}/"
-        read = [line.removeprefix(root) for line in self.table.notices]
-        return (*self._missing(), *self._unfinished(), *read)
+        return (*self._missing(), *self._unfinished(), *self.table.notices)
 
     def _missing(self) -> list[str]:
         planned = 1
@@ -166,12 +163,3 @@ def _order(found: Iterable[str], stated: Any) -> list[str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def command_of(table: Table, run: str) -> str | None:
-    """The command line that a run noted in its folder, if it did."""
-    from snrl.studies.collect.documents import read_json
-    from snrl.studies.collect.record import Notices
-
-    command = read_json(Path(table.folder, run, "status.json"), Notices()).get("command")
-    return command if isinstance(command, str) else None

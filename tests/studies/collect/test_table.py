@@ -167,7 +167,7 @@ def test_damaged_runs_are_read_as_far_as_they_are_whole(
     assert table.runs["status"].tolist() == ["unknown", "unknown", "done"]
     files = [line.split(": ")[0] for line in table.notices]
     assert sorted(files) == sorted(
-        str(path)
+        path.relative_to(tmp_path).as_posix()
         for path in (
             newer,
             *(torn / name for name in ("evaluations.npz", "progress.json", "status.json")),
@@ -219,6 +219,45 @@ def test_parquet_holds_the_tables(study: Path, sb3_runs: Path, tmp_path: Path) -
         "evaluations.parquet",
         "runs.parquet",
     ]
+
+
+def test_written_tables_are_read_as_the_runs_they_came_from(study: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "study"
+    shutil.copytree(study, damaged)
+    run = damaged / "runs" / TASKS[0] / "sac" / "plain" / f"seed{SEEDS[0]}"
+    (run / "evaluations.npz").write_bytes(b"torn")
+    status = json.loads((run / "status.json").read_text())
+    (run / "status.json").write_text(json.dumps(status | {"command": "python -m snrl.run sac"}))
+    table = collect(damaged)
+    assert [line.split(": ")[0] for line in table.notices] == [
+        (run / "evaluations.npz").relative_to(damaged).as_posix()
+    ]
+    assert table.runs["command"].dropna().tolist() == ["python -m snrl.run sac"]
+    write_parquet(table, tmp_path / "tables")
+    shutil.rmtree(damaged)
+    read = collect(tmp_path / "tables")
+    pd.testing.assert_frame_equal(read.runs, table.runs)
+    pd.testing.assert_frame_equal(read.evaluations, table.evaluations)
+    assert (read.study, read.notices) == (table.study, table.notices)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("evaluations.parquet", b"PAR1", "cannot read the tables in "),
+        ("runs.parquet", None, "runs.parquet is not of snrl.report; give a folder of runs"),
+    ],
+)
+def test_tables_that_are_damaged_or_of_others(
+    study: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    write_parquet(collect(study), tmp_path)
+    if content is None:
+        pd.DataFrame({"a": [1]}).to_parquet(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        collect(tmp_path)
 
 
 def test_a_parquet_file_that_cannot_be_written_leaves_the_old_one(
