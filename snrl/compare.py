@@ -39,15 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dry_run(arguments: argparse.Namespace) -> int:
+    from snrl.studies.check import check_runs
     from snrl.studies.definition import load_study
     from snrl.studies.installed import check_installed
     from snrl.studies.overview import overview, timed
-    from snrl.studies.plan import Plan, check_tasks
+    from snrl.studies.plan import Plan
 
     check_installed("a study", "rich")
 
     study = load_study(arguments.study)
-    check_tasks(study)
+    check_runs(study)
     plan = Plan(study, _out(arguments, study.name), _for_runs(arguments))
     print(overview(plan, timed(plan), _jobs(arguments)), file=sys.stderr)
     for run in plan.runs:

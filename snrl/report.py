@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "*.md, runs.parquet, evaluations.parquet.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="folder that holds the runs or tables")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of runs or of tables")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write (default: DIR/report)"
     )

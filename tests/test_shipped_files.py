@@ -9,8 +9,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from snrl.run import _parse
 from snrl.runs.config import resolve
 from snrl.runs.hyperparameters import options
+from snrl.studies.check import check_runs
 from snrl.studies.definition import load_study
-from snrl.studies.plan import check_tasks
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("**/*.yaml")), ids=str)
 def test_a_study_file_is_a_study(path: Path) -> None:
     study = load_study(path)
-    check_tasks(study)
+    check_runs(study)
     assert study.name == path.stem
     assert set(study.references) == set(study.tasks)
 

@@ -6,10 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import gymnasium as gym
-
-from snrl.runs.errors import ConfigError
-from snrl.runs.tasks import check_actions, check_known, why_not
 from snrl.studies.command_line import words
 from snrl.studies.definition import Cell, Study
 
@@ -86,24 +82,6 @@ class Plan:
         # W&B averages over the runs of a group; what differs within one is the seed.
         group = f"{self.study.name}/{cell}"
         return (*self.extra, "--wandb-group", group, "--wandb-tags", self.study.name)
-
-
-def check_tasks(study: Study) -> None:
-    """Make each task of a study once, so that a mistake shows before anything has run.
-
-    Raises:
-        ConfigError: If a task is unknown, needs something that is not installed, or has actions
-            that one of the algorithms cannot take.
-    """
-    for task in study.tasks:
-        check_known(task)
-        try:
-            env = gym.make(task)
-        except (gym.error.Error, ImportError) as error:
-            raise ConfigError(why_not(task, error)) from error
-        env.close()
-        for algorithm in study.algorithms:
-            check_actions(algorithm, task, env.action_space)
 
 
 def changes(before: Study, after: Study) -> list[str]:

@@ -9,10 +9,9 @@ import pytest
 
 from snrl.run import _parse
 from snrl.runs.config import resolve
-from snrl.runs.errors import ConfigError
 from snrl.runs.hyperparameters import options
 from snrl.studies.definition import load_study
-from snrl.studies.plan import Plan, changes, check_tasks
+from snrl.studies.plan import Plan, changes
 
 Write = Callable[..., Path]
 
@@ -45,20 +44,6 @@ def test_all_with_the_first_seed_come_first(write_study: Write) -> None:
 def test_without_wandb_there_is_no_group(write_study: Write) -> None:
     plan = Plan(load_study(write_study()), Path("out"), ("--no-wandb",))
     assert "--wandb-group" not in plan.runs[0].command
-
-
-@pytest.mark.parametrize(
-    ("task", "message"),
-    [
-        ("Pendulum-v2", "unknown environment Pendulum-v2: did you mean Pendulum-v1?"),
-        ("nowhere:Task-v0", "environment nowhere:Task-v0: No module named 'nowhere'"),
-        ("CartPole-v1", "sac needs continuous actions"),
-    ],
-)
-def test_a_task_that_cannot_be_is_refused(write_study: Write, task: str, message: str) -> None:
-    study = load_study(write_study(tasks=["Pendulum-v1", task]))
-    with pytest.raises(ConfigError, match=message):
-        check_tasks(study)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from snrl.studies.check import check_runs
 from snrl.studies.definition import Study
 from snrl.studies.execute.driver import Driver, Outcome
 from snrl.studies.execute.executor import Executor
 from snrl.studies.execute.view import make_view
 from snrl.studies.folder import StudyFolder
 from snrl.studies.overview import overview, timed
-from snrl.studies.plan import Plan, check_tasks
+from snrl.studies.plan import Plan
 
 
 def run_study(study: Study, out: Path, executor: Executor, extra: tuple[str, ...]) -> Outcome:
@@ -26,10 +27,11 @@ def run_study(study: Study, out: Path, executor: Executor, extra: tuple[str, ...
         How it ended.
 
     Raises:
-        ConfigError: If a task cannot be made, or the folder is another study's, or in use.
+        ConfigError: If a task or a model cannot be made, or the folder is another study's or in
+            use.
     """
     with closing(executor):
-        check_tasks(study)
+        check_runs(study)
         folder = StudyFolder(out)
         with folder.held():
             folder.take(study)
