@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from snrl.runs.errors import ConfigError
 from snrl.runs.parser import Parser
 from snrl.runs.values import number
+from snrl.runs.words import counted
 
 if TYPE_CHECKING:
     from snrl.studies.execute.executor import Executor
@@ -67,13 +68,14 @@ def _compare(arguments: argparse.Namespace) -> int:
     study = load_study(arguments.study)
     out = _out(arguments, study.name)
     outcome = run_study(study, out, _executor(arguments), _for_runs(arguments))
+    over = f"{counted(outcome.over, 'run')} done"
     if outcome.signal is not None:
         print(
-            f"{study.name}: interrupted by {outcome.signal.name} with {outcome.over} runs done; "
+            f"{study.name}: interrupted by {outcome.signal.name} with {over}; "
             "the same command goes on"
         )
         return 128 + outcome.signal
-    print(f"{study.name}: {outcome.over} runs done, {len(outcome.failed)} failed; in {out}")
+    print(f"{study.name}: {over}, {len(outcome.failed)} failed; in {out}")
     for name, why in outcome.failed.items():
         print(f"  failed {name}: {why}")
     if arguments.report:
@@ -96,7 +98,8 @@ def _executor(arguments: argparse.Namespace) -> "Executor":
     jobs, threads, cores = _jobs(arguments), arguments.threads, available_cores()
     if jobs * threads > cores:
         print(
-            f"snrl.compare: warning: {jobs} jobs of {threads} threads share {cores} cores",
+            f"snrl.compare: warning: {counted(jobs, 'job')} of {counted(threads, 'thread')} share "
+            f"{counted(cores, 'core')}",
             file=sys.stderr,
         )
     return LocalExecutor(jobs, threads)

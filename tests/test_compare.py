@@ -116,7 +116,7 @@ def test_a_failed_run_costs_one_run_and_a_study_grows(cwd: Path) -> None:
     done = compare()
     assert done.returncode == 1
     first, second = done.stdout.splitlines()
-    assert first == "tiny: 1 runs done, 1 failed; in studies/tiny"
+    assert first == "tiny: 1 run done, 1 failed; in studies/tiny"
     assert second == f"  failed {PLAIN}/seed1: RuntimeError: the task is broken"
     assert f"failed {PLAIN}/seed1: RuntimeError: the task is broken" in done.stderr
     assert f"done {PLAIN}/seed0: return -" in done.stderr

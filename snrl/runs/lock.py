@@ -27,10 +27,20 @@ def locked(folder: Path) -> Iterator[None]:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}") from error
     try:
         if not _take(file):
-            raise ConfigError(f"{folder} is in use by another process")
+            raise _in_use(folder)
         yield
     finally:
         os.close(file)
+
+
+def check_unlocked(folder: Path) -> None:
+    """Refuse a folder that another process holds, and leave it to others if none does.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    if is_locked(folder):
+        raise _in_use(folder)
 
 
 def unlock(folder: Path) -> None:
@@ -48,6 +58,10 @@ def is_locked(folder: Path) -> bool:
         return not _take(file)
     finally:
         os.close(file)
+
+
+def _in_use(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder} is in use by another process")
 
 
 def _take(file: int) -> bool:

@@ -9,6 +9,7 @@ from snrl.runs.config import RunConfig
 from snrl.runs.evaluation import Evaluation
 from snrl.runs.folder import RunFolder
 from snrl.runs.stabilizers import PLAIN
+from snrl.runs.words import counted
 from snrl.values.divergence import Divergence
 
 
@@ -53,7 +54,7 @@ class RunResult:
         target = evaluation.sigma_target
         return (
             f"{title}: return {evaluation.return_mean:.1f} ± {evaluation.return_std:.1f} "
-            f"over {len(evaluation.returns)} episodes after {self.timesteps} steps; "
+            f"over {counted(len(evaluation.returns), 'episode')} after {self.timesteps} steps; "
             f"largest sigma {evaluation.sigma_online:.3f} online, "
             f"{'no' if target is None else f'{target:.3f}'} target; run folder {self.folder.path}"
         )

@@ -1,9 +1,10 @@
 """A plan and the time it will take, as a table for the terminal."""
 
 import json
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from io import StringIO
 
+from snrl.runs.words import counted
 from snrl.studies.definition import FEW_SEEDS, Cell
 from snrl.studies.estimate import Rates, basis, total
 from snrl.studies.execute.view import interval
@@ -35,10 +36,15 @@ def overview(plan: Plan, rates: Rates, at_once: int) -> str:
     states = {str(run): read_state(run.folder) for run in plan.runs}
     left = [run for run in plan.runs if not states[str(run)].is_over]
     steps = sum(run.total_timesteps for run in plan.runs)
+    axes = [
+        counted(len(study.tasks), "task"),
+        counted(len(study.algorithms), "algorithm"),
+        counted(len(study.variants), "variant"),
+        seeds := counted(len(study.seeds), "seed"),
+    ]
     lines = [
-        f"{study.name}: {_count(study.tasks, 'task')} × {_count(study.algorithms, 'algorithm')} × "
-        f"{_count(study.variants, 'variant')} × {_count(study.seeds, 'seed')} = "
-        f"{_count(plan.runs, 'run')}, {steps:,} steps; in {plan.out}",
+        f"{study.name}: {' × '.join(axes)} = "
+        f"{counted(len(plan.runs), 'run')}, {steps:,} steps; in {plan.out}",
         _table(plan, states),
         *(_variant(plan, name) for name in study.variants),
     ]
@@ -47,9 +53,7 @@ def overview(plan: Plan, rates: Rates, at_once: int) -> str:
     if left:
         lines.append(_estimate(plan, left, states, rates, at_once))
     if len(study.seeds) < FEW_SEEDS:
-        lines.append(
-            f"note: {_count(study.seeds, 'seed')}; intervals over fewer than {FEW_SEEDS} say little"
-        )
+        lines.append(f"note: {seeds}; intervals over fewer than {FEW_SEEDS} say little")
     return "\n".join(lines)
 
 
@@ -61,10 +65,8 @@ def _estimate(
         rates.seconds(run.cell, run.total_timesteps - states[str(run)].timesteps, cells)
         for run in left
     ]
-    return (
-        f"about {interval(total(seconds, at_once))} for {_count(left, 'run')}, {at_once} at once: "
-        f"{basis(rates, left)}"
-    )
+    time = interval(total(seconds, at_once))
+    return f"about {time} for {counted(len(left), 'run')}, {at_once} at once: {basis(rates, left)}"
 
 
 def _table(plan: Plan, states: dict[str, RunState]) -> str:
@@ -125,8 +127,3 @@ def _seeds(seeds: tuple[int, ...]) -> str:
 def _range(numbers: list[int]) -> str:
     low, high = min(numbers), max(numbers)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _count(items: Sized, name: str) -> str:
-    number = len(items)
-    return f"{number} {name}" + "s" * (number != 1)

@@ -13,6 +13,7 @@ from signal import Signals
 
 from snrl.runs.interrupt import StopRequest, stop_on_signals
 from snrl.runs.lock import is_locked
+from snrl.runs.words import counted
 from snrl.studies.estimate import Rates, total
 from snrl.studies.execute.executor import Ended, Executor
 from snrl.studies.execute.process import Job, last_line
@@ -181,8 +182,8 @@ class Driver:
         begun = [running for running in self._running.values() if running.begun is not None]
         if begun:
             self._view.say(
-                f"stopping: {len(begun)} runs save their state (Ctrl-C again kills them; they "
-                f"have at most {interval(_GRACE)})"
+                f"stopping: waiting for {counted(len(begun), 'run')} to save the state, at most "
+                f"{interval(_GRACE)} (Ctrl-C again kills)"
             )
         self._executor.ask_to_stop()
         deadline = time.monotonic() + _GRACE

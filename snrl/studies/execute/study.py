@@ -4,6 +4,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+from snrl.runs.lock import check_unlocked
 from snrl.studies.check import check_runs
 from snrl.studies.definition import Study
 from snrl.studies.execute.driver import Driver, Outcome
@@ -31,6 +32,8 @@ def run_study(study: Study, out: Path, executor: Executor, extra: tuple[str, ...
             use.
     """
     with closing(executor):
+        # Before what takes seconds.
+        check_unlocked(out)
         check_runs(study)
         folder = StudyFolder(out)
         with folder.held():

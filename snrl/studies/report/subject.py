@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from snrl.runs.errors import ConfigError
+from snrl.runs.words import counted
 from snrl.studies.collect import Table
 from snrl.studies.panels import PANELS, Panel
 from snrl.studies.report.style import Style, styles
@@ -59,14 +60,14 @@ class Subject:
         """What is in the folder, in a line."""
         seeds = self.table.runs.groupby(["task", "algo", "variant"])["run"].nunique()
         counts = [
-            _counted(len(self.tasks), "task"),
-            _counted(len(self.algos), "algorithm"),
-            _counted(len(self.variants), "variant"),
-            _counted(int(seeds.max()), "seed"),
+            counted(len(self.tasks), "task"),
+            counted(len(self.algos), "algorithm"),
+            counted(len(self.variants), "variant"),
+            counted(int(seeds.max()), "seed"),
         ]
         states = self.table.runs["status"].value_counts()
         done = ", ".join(f"{count} {status}" for status, count in states.items())
-        return f"{' × '.join(counts)}: {_counted(len(self.table.runs), 'run')}, {done}"
+        return f"{' × '.join(counts)}: {counted(len(self.table.runs), 'run')}, {done}"
 
     @cached_property
     def runs(self) -> "pd.DataFrame":
@@ -159,7 +160,3 @@ def _order(found: Iterable[str], stated: Any) -> list[str]:
 
     rest = sorted((name for name in names if name not in known), key=natural)
     return [name for name in known if name in names] + rest
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from snrl.runs.words import counted
 from snrl.studies.collect import Table
 from snrl.studies.statistics.aggregates import Scores, iqm, mean, median, optimality_gap
 from snrl.studies.statistics.bootstrap import FEW, Options, bounds, interval
@@ -104,9 +105,9 @@ def summarise(
         ranges = {}
     cells = pd.DataFrame(_cells(frame, hows, options))
     # Where returns are not asked for, or were never evaluated, what was measured instead counts.
-    counted = cells[cells["measure"] == RETURN] if RETURN in set(frame["measure"]) else cells
-    if len(cells) and (few := int(counted["n"].min())) < FEW:
-        notices.append(f"as few as {few} seeds: {FEW_SEEDS}")
+    judged = cells[cells["measure"] == RETURN] if RETURN in set(frame["measure"]) else cells
+    if len(cells) and (few := int(judged["n"].min())) < FEW:
+        notices.append(f"as few as {counted(few, 'seed')}: {FEW_SEEDS}")
     return Summary(
         scores=frame,
         cells=cells,

@@ -160,7 +160,7 @@ def test_ragged_few_and_missing() -> None:
     assert found.aggregates.empty
     assert found.notices == (
         "returns are not aggregated over tasks: no references for a, b",
-        "as few as 1 seeds: with fewer than 5 seeds, the interval means little",
+        "as few as 1 seed: with fewer than 5 seeds, the interval means little",
     )
     alone = summarise(table_of([Made("a", "sn", 0, curve)]), options=OPTIONS)
     assert alone.baseline is None
