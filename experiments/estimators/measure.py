@@ -57,9 +57,10 @@ from tqdm import tqdm
 
 import snrl.aliases  # noqa: F401
 from snrl.spectral import native
+from snrl.spectral.batch import Batch
 from snrl.spectral.bounds import gram_bound
 from snrl.spectral.iteration import sigma_estimate
-from snrl.spectral.refresh import Batch, Refresh
+from snrl.spectral.refresh import Refresh
 from snrl.spectral.tracking import MAX_STEPS, RTOL, Vectors, leading_vectors, track
 
 NEVER = torch.inf  # a growth that no step reaches: the number of steps stays fixed

@@ -1,34 +1,16 @@
 """Vectors follow their weights, in place: by the fastest way the device has."""
 
 import math
-from array import array
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from snrl.spectral import native
+from snrl.spectral.batch import Batch
 from snrl.spectral.tracking import MAX_STEPS, RTOL, Vectors, track
-
-
-class Batch(NamedTuple):
-    """Matrices of one shape and where their vectors are kept.
-
-    Attributes:
-        weights: ``k`` matrices, shape ``(m, n)`` each.
-        vectors: The buffers of all layers of that shape. Mutated.
-        rows: The ``k`` rows of the buffers that belong to the weights.
-        sigmas: The norms of all matrices of that shape as the refresh found them, float64; NaN
-            where it did not. Mutated.
-    """
-
-    weights: Sequence[Tensor]
-    vectors: Vectors
-    rows: Sequence[int]
-    sigmas: "array[float]"
 
 
 class Plan(Protocol):

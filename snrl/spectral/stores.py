@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from snrl.spectral.batch import Batch
 from snrl.spectral.layers import SpectralLayer
-from snrl.spectral.refresh import Batch, Refresh, as_index
+from snrl.spectral.refresh import Refresh, as_index
 from snrl.spectral.tracking import Vectors, belong, leading_vectors
 
 

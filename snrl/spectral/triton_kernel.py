@@ -37,7 +37,7 @@ from snrl.spectral.triton_blocks import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from snrl.spectral.refresh import Batch
+    from snrl.spectral.batch import Batch
 
 if AVAILABLE:
     import triton.language as tl  # type: ignore[import-untyped,import-not-found,unused-ignore]

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from snrl.spectral import native
+from snrl.spectral.batch import Batch
 from snrl.spectral.iteration import exact_sigma, sigma_estimate
-from snrl.spectral.refresh import Batch, Refresh
+from snrl.spectral.refresh import Refresh
 from snrl.spectral.tracking import MAX_STEPS, RTOL, Vectors, leading_vectors, track
 
 from .matrices import SPECTRA, matrix, start

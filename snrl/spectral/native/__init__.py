@@ -11,15 +11,12 @@ from array import array
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from snrl.spectral.batch import Batch
 from snrl.spectral.native.build import build, warn
-
-if TYPE_CHECKING:
-    from snrl.spectral.refresh import Batch
 
 MAX_BLOCK_SIZE = 16
 
@@ -229,7 +226,7 @@ def fingerprint(weight: Tensor) -> int:
     return found
 
 
-def can_refresh(batch: "Batch") -> bool:
+def can_refresh(batch: Batch) -> bool:
     """Tell whether a :class:`Plan` can hold these matrices."""
     block = batch.vectors.block
     return block.shape[1] <= MAX_BLOCK_SIZE and all(
@@ -240,7 +237,7 @@ def can_refresh(batch: "Batch") -> bool:
 class Plan:
     """A call of ``refresh`` in ``kernel.c``: the addresses and sizes that it reads."""
 
-    def __init__(self, batches: Sequence["Batch"]) -> None:
+    def __init__(self, batches: Sequence[Batch]) -> None:
         """Write the table.
 
         Args:
