@@ -10,6 +10,7 @@ from snrl.run import _parse
 from snrl.runs.config import resolve
 from snrl.runs.hyperparameters import options
 from snrl.studies.check import check_runs
+from snrl.studies.collect import collect
 from snrl.studies.definition import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,23 @@ def test_a_study_file_is_a_study(path: Path) -> None:
     check_runs(study)
     assert study.name == path.stem
     assert set(study.references) == set(study.tasks)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*/*/runs.parquet")), ids=str)
+def test_data_that_is_kept_is_of_the_whole_study_that_is_shipped(path: Path) -> None:
+    study = load_study(ROOT / "experiments" / f"{path.parent.name}.yaml")
+    table = collect(path.parent)
+    assert table.study == study.as_dict()
+    assert table.notices == ()
+    keys = table.runs[["task", "algo", "variant", "seed"]].itertuples(index=False, name=None)
+    assert sorted(keys) == sorted(
+        (cell.task, cell.algorithm, cell.variant, seed)
+        for cell in study.cells
+        for seed in study.seeds
+    )
+    assert set(table.runs["status"]) == {"done"}
+    measured = table.evaluations.groupby("run", observed=True)["timesteps"].max()
+    assert (table.runs.set_index("run")["total_timesteps"] == measured).all()
 
 
 @pytest.mark.parametrize("first", [True, False])
