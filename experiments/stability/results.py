@@ -3,6 +3,9 @@
     python experiments/stability/results.py          # figures and tables, from the data kept here
     python experiments/stability/results.py --take   # the data before, from studies/
 
+Printed is what the studies asked: variant minus plain over all tasks, paired by task and seed, at
+the last evaluation, of the return and of the distance of the bias from 0, both normalised.
+
 The studies themselves are ``python -m snrl.compare experiments/<name>.yaml``, for each of
 ``STUDIES``. Of their runs the folders here keep the tables of all runs and evaluations, as Parquet
 files, without what was logged of training and time in between; a whole report is made of them by
@@ -14,9 +17,16 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snrl.report import write_report
 from snrl.studies.collect import collect, write_parquet
+from snrl.studies.statistics import summarise
+from snrl.studies.statistics.differences import ALL_TASKS
+from snrl.studies.statistics.scores import RETURN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HERE = Path(__file__).parent
 STUDIES = (
@@ -27,7 +37,8 @@ STUDIES = (
 )
 KEPT = ("eval/", "values/", "sn/")
 FIGURES = ("curves_bias.svg", "curves_return.svg")
-TABLES = ("differences.md", "returns.md")
+TABLES = ("differences.md", "returns.md", "bias.md")
+ASKED = {RETURN: "return", "values/bias_mean_normalised": "bias"}
 
 
 def take(name: str) -> None:
@@ -48,6 +59,26 @@ def draw(name: str) -> None:
                 shutil.copy(report / part / file, HERE / name / file)
 
 
+def answer(name: str) -> None:
+    """Print what a study found over all tasks."""
+    table = collect(HERE / name)
+    found = summarise(table, measures=list(ASKED), hows=("final",)).differences
+    found = found[found["task"] == ALL_TASKS]
+    head = [f"{what}, difference | p, after Holm" for what in ASKED.values()]
+    print(f"\n{name}\n\n| algorithm | critic | {' | '.join(head)} |\n|---|---|---|---|---|---|")
+    for (algorithm, variant), rows in found.groupby(["algo", "variant"], sort=False):
+        cells = [_cell(rows[rows["measure"] == measure]) for measure in ASKED]
+        print(f"| {algorithm.upper()} | {variant} | {' | '.join(cells)} |")
+
+
+def _cell(rows: "pd.DataFrame") -> str:
+    if rows.empty:
+        return "– | –"
+    row = rows.iloc[0]
+    difference = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    return f"{difference} | {row['p_holm']:.2g}".replace("-", "−")
+
+
 def main() -> None:
     """Take the data if asked to, then draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -58,6 +89,7 @@ def main() -> None:
         if arguments.take:
             take(name)
         draw(name)
+        answer(name)
 
 
 if __name__ == "__main__":
