@@ -19,7 +19,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report of all runs below a folder, and tell on stderr how far it is.
 
     Args:
-        folder: Holds runs of ``snrl.run``, RL Zoo or Stable-Baselines3, at any depth.
+        folder: Holds runs of ``snrl.run``, RL Zoo or Stable-Baselines3, at any depth, or the
+            tables of another report.
         out: Where to; ``report`` in the folder if None.
 
     Returns:

@@ -67,6 +67,7 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
         )
         return None
     config = read_yaml(folder.config, notices)
+    command = status.get("command")
     record = Record(
         task=task_name(config.get("env")),
         algo=str(config.get("algo", UNKNOWN)),
@@ -75,7 +76,7 @@ def read_snrl(path: Path, notices: Notices) -> Record | None:
         reason=status.get("reason"),
         timesteps=_integer(status.get("timesteps")) or 0,
         total_timesteps=_integer(config.get("total_timesteps")),
-        command=status.get("command") or None,
+        command=command if isinstance(command, str) and command else None,
         critic=_critic(config),
         config=config,
     )

@@ -1,20 +1,24 @@
 """The tables as Parquet files, which hold all that a report needs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from snrl.runs.errors import ConfigError
 from snrl.runs.folder import written_aside
-from snrl.studies.collect.table import Table
+from snrl.studies.collect.table import KEYS, Table
 
 _RUNS, _EVALUATIONS = "runs.parquet", "evaluations.parquet"
 # The marks of our files: what the columns cannot hold, in the metadata that pandas keeps.
 _STUDY, _NOTICES = "study", "notices"
+_NUMBERS = ("timesteps", "measure", "value")
 
 
 def write_parquet(table: Table, folder: Path) -> tuple[Path, Path]:
     """Write ``runs.parquet`` and ``evaluations.parquet``, each whole or not at all.
 
-    Study and notices go with the runs (``DataFrame.attrs``).
+    Study and notices go with the runs (``DataFrame.attrs``), as JSON: what it does not know in a
+    study, such as a date, becomes a text.
 
     Args:
         table: What to write.
@@ -28,7 +32,7 @@ def write_parquet(table: Table, folder: Path) -> tuple[Path, Path]:
     """
     runs, evaluations = folder / _RUNS, folder / _EVALUATIONS
     marked = table.runs.copy(deep=False)
-    marked.attrs = {_STUDY: dict(table.study), _NOTICES: list(table.notices)}
+    marked.attrs = {_STUDY: _plain(table.study), _NOTICES: list(table.notices)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, frame in ((runs, marked), (evaluations, table.evaluations)):
@@ -56,8 +60,8 @@ def read_parquet(folder: Path) -> Table:
         The tables, with their study and notices.
 
     Raises:
-        ConfigError: If a file is damaged or was not written by :func:`write_parquet`, or pyarrow is
-            not installed.
+        ConfigError: If a file is damaged or was not written by :func:`write_parquet`, if the two
+            are not of one report, or pyarrow is not installed.
     """
     import pandas as pd
 
@@ -70,10 +74,27 @@ def read_parquet(folder: Path) -> Table:
     except (OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"cannot read the tables in {folder}: {line}") from error
-    if not {_STUDY, _NOTICES} <= runs.attrs.keys():
-        raise ConfigError(
-            f"{folder / _RUNS} is not of snrl.report; give a folder of runs or of a report"
-        )
-    study, notices = runs.attrs[_STUDY], tuple(runs.attrs[_NOTICES])
+    study, notices = runs.attrs.get(_STUDY), runs.attrs.get(_NOTICES)
+    is_ours = isinstance(study, dict) and isinstance(notices, list)
+    _check(folder / _RUNS, is_ours and set(KEYS) <= set(runs))
+    _check(folder / _EVALUATIONS, {*KEYS, *_NUMBERS} <= set(evaluations))
+    if not set(evaluations["run"]) <= set(runs["run"]):
+        raise ConfigError(f"{_RUNS} and {_EVALUATIONS} in {folder} are of two reports; take one's")
     runs.attrs = {}
-    return Table(folder, runs, evaluations, study, notices)
+    return Table(folder, runs, evaluations, study, tuple(notices))
+
+
+def _check(file: Path, is_ours: bool) -> None:
+    if not is_ours:
+        raise ConfigError(
+            f"{file} is not of snrl.report, or of an older one; give a folder of runs or of a "
+            "newer report"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

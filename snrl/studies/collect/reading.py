@@ -17,7 +17,7 @@ def collect(folder: Path) -> Table:
     In a study (a folder with ``study.yaml``) the variant is the name of the folder above a run's.
     Elsewhere it is made from the settings in which runs differ, or, where there are none, from the
     path. Damaged and half-written files are read as far as they are whole, with a notice. A folder
-    with the files of :func:`write_parquet` gives the tables that were written.
+    without runs, but with the files of :func:`write_parquet`, gives the tables that were written.
 
     Args:
         folder: Holds runs, at any depth, or is one, or holds tables.
@@ -36,12 +36,14 @@ def collect(folder: Path) -> Table:
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder; give one that holds runs")
-    if holds_tables(folder):
+    found = list(find(folder))
+    # Tables beside runs are of a report on them, which may have been made before the latest run.
+    if not found and holds_tables(folder):
         return read_parquet(folder)
     notices = Notices()
     study = read_yaml(folder / STUDY, notices)
     names, records = [], []
-    for path, root, reader in find(folder):
+    for path, root, reader in found:
         record = reader(path, notices)
         if record is None:
             continue

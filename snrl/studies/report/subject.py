@@ -127,7 +127,7 @@ def subject(table: Table, baseline: str | None = None) -> Subject:
         skipped = f"; skipped: {table.notices[0]}" if table.notices else ""
         raise ConfigError(
             f"{table.folder} holds no runs: give a folder of python -m snrl.run, snrl.compare, "
-            f"RL Zoo or Stable-Baselines3{skipped}"
+            f"RL Zoo or Stable-Baselines3, or both Parquet files of a report{skipped}"
         )
     study = table.study
     variants = _order(table.runs["variant"].unique(), study.get("variants"))

@@ -40,7 +40,8 @@ def write_report(
     """Write the report of all runs below a folder.
 
     Args:
-        folder: Holds runs of ``snrl.run``, RL Zoo or Stable-Baselines3, at any depth.
+        folder: Holds runs of ``snrl.run``, RL Zoo or Stable-Baselines3, at any depth, or the
+            tables of another report.
         out: Where to; ``report`` in the folder if None. Files of an earlier report are replaced.
         how: What stands for a run: ``final``, ``last_tenth`` or ``auc``.
         baseline: The variant that others are compared with; None for the study's, else ``plain``.

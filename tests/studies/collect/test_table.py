@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -173,7 +175,7 @@ def test_damaged_runs_are_read_as_far_as_they_are_whole(
             *(torn / name for name in ("evaluations.npz", "progress.json", "status.json")),
         )
     )
-    assert f"{newer}: skipped, has format 99 of a newer snrl; this one reads up to 1: " in (
+    assert f"{newer.name}: skipped, has format 99 of a newer snrl; this one reads up to 1: " in (
         "\n".join(table.notices)
     )
     # The log has the return of each evaluation as well.
@@ -238,25 +240,59 @@ def test_written_tables_are_read_as_the_runs_they_came_from(study: Path, tmp_pat
     read = collect(tmp_path / "tables")
     pd.testing.assert_frame_equal(read.runs, table.runs)
     pd.testing.assert_frame_equal(read.evaluations, table.evaluations)
-    assert (read.study, read.notices) == (table.study, table.notices)
+    assert (read.study, read.notices, read.runs.attrs) == (table.study, table.notices, {})
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("evaluations.parquet", b"PAR1", "cannot read the tables in "),
-        ("runs.parquet", None, "runs.parquet is not of snrl.report; give a folder of runs"),
-    ],
-)
-def test_tables_that_are_damaged_or_of_others(
-    study: Path, tmp_path: Path, name: str, content: bytes | None, message: str
+def test_tables_beside_runs_are_not_taken_for_them(sb3_runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(sb3_runs, tmp_path, dirs_exist_ok=True)
+    write_parquet(collect(tmp_path), tmp_path)
+    (run, *rest) = collect(tmp_path).runs["run"]
+    shutil.rmtree(tmp_path / run)
+    assert collect(tmp_path).runs["run"].tolist() == rest
+
+
+def test_a_study_of_more_than_json_knows_is_written(study: Path, tmp_path: Path) -> None:
+    day = date(2024, 1, 1)
+    content = {"day": day, day: [{1: (day, None)}], "share": 0.5, "name": "a"}
+    write_parquet(replace(collect(study), study=content), tmp_path)
+    text = "2024-01-01"
+    expected = {"day": text, text: [{"1": [text, None]}], "share": 0.5, "name": "a"}
+    assert collect(tmp_path).study == expected
+
+
+def test_a_command_that_is_no_text_is_none(tmp_path: Path) -> None:
+    status = {"status": "done", "command": ["python", "-m", "snrl.run"]}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    assert collect(tmp_path).runs["command"].isna().all()
+
+
+def test_damaged_tables_are_refused(study: Path, tmp_path: Path) -> None:
+    write_parquet(collect(study), tmp_path)
+    (tmp_path / "evaluations.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="cannot read the tables in "):
+        collect(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["runs.parquet", "evaluations.parquet"])
+@pytest.mark.parametrize("attrs", [{}, {"study": 1, "notices": None}, {"study": {}, "notices": []}])
+def test_tables_of_others_are_refused(
+    study: Path, tmp_path: Path, name: str, attrs: dict[str, object]
 ) -> None:
     write_parquet(collect(study), tmp_path)
-    if content is None:
-        pd.DataFrame({"a": [1]}).to_parquet(tmp_path / name)
-    else:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
+    others = pd.DataFrame({"a": [1]})
+    others.attrs = attrs
+    others.to_parquet(tmp_path / name)
+    with pytest.raises(ConfigError, match=f"{name} is not of snrl.report, or of an older one"):
+        collect(tmp_path)
+
+
+def test_tables_of_two_reports_are_refused(study: Path, sb3_runs: Path, tmp_path: Path) -> None:
+    write_parquet(collect(study), tmp_path)
+    _, evaluations = write_parquet(collect(sb3_runs), tmp_path / "other")
+    evaluations.replace(tmp_path / evaluations.name)
+    with pytest.raises(
+        ConfigError, match=r"runs\.parquet and evaluations\.parquet in .* two reports"
+    ):
         collect(tmp_path)
 
 
