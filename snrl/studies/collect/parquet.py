@@ -74,7 +74,8 @@ def read_parquet(folder: Path) -> Table:
     except (OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"cannot read the tables in {folder}: {line}") from error
-    study, notices = runs.attrs.get(_STUDY), runs.attrs.get(_NOTICES)
+    marks: Mapping[Any, Any] = runs.attrs
+    study, notices = marks.get(_STUDY), marks.get(_NOTICES)
     is_ours = isinstance(study, dict) and isinstance(notices, list)
     _check(folder / _RUNS, is_ours and set(KEYS) <= set(runs))
     _check(folder / _EVALUATIONS, {*KEYS, *_NUMBERS} <= set(evaluations))
