@@ -74,8 +74,8 @@ def read_parquet(folder: Path) -> Table:
     except (OSError, ValueError) as error:
         line = " ".join(str(error).split())
         raise ConfigError(f"cannot read the tables in {folder}: {line}") from error
-    marks: Mapping[Any, Any] = runs.attrs
-    study, notices = marks.get(_STUDY), marks.get(_NOTICES)
+    study: Any = runs.attrs.get(_STUDY)
+    notices: Any = runs.attrs.get(_NOTICES)
     is_ours = isinstance(study, dict) and isinstance(notices, list)
     _check(folder / _RUNS, is_ours and set(KEYS) <= set(runs))
     _check(folder / _EVALUATIONS, {*KEYS, *_NUMBERS} <= set(evaluations))
