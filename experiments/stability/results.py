@@ -3,13 +3,14 @@
     python experiments/stability/results.py          # figures and tables, from the data kept here
     python experiments/stability/results.py --take   # the data before, from studies/
 
-Printed is what the studies asked: variant minus plain over all tasks, paired by task and seed, at
-the last evaluation, of the return and of the distance of the bias from 0, both normalised.
+Printed is what the pilots chose by: the distance of the bias from 0, the mean of all evaluations
+after the first update, of both algorithms and seeds; and what the studies asked: variant minus
+plain over all tasks, paired by task and seed, at the last evaluation, of the return and of the
+distance of the bias from 0, both normalised.
 
-The studies themselves are ``python -m snrl.compare experiments/<name>.yaml``, for each of
-``STUDIES``. Of their runs the folders here keep the tables of all runs and evaluations, as Parquet
-files, without what was logged of training and time in between; a whole report is made of them by
-``python -m snrl.report experiments/stability/<name>``.
+Pilots and studies themselves are ``python -m snrl.compare experiments/<name>.yaml``. Of their runs
+the folders here keep the tables, as Parquet files, without what was logged of training and time in
+between; a whole report is made of them by ``python -m snrl.report experiments/stability/<name>``.
 """
 
 import argparse
@@ -21,20 +22,17 @@ from typing import TYPE_CHECKING
 
 from snrl.report import write_report
 from snrl.studies.collect import collect, write_parquet
+from snrl.studies.panels import BIAS, RETURN
 from snrl.studies.statistics import summarise
 from snrl.studies.statistics.differences import ALL_TASKS
-from snrl.studies.statistics.scores import RETURN
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HERE = Path(__file__).parent
-STUDIES = (
-    "stability_pilot_default",
-    "stability_pilot_utd8",
-    "stability_default",
-    "stability_utd8",
-)
+PILOTS = ("stability_pilot_default", "stability_pilot_utd8")
+STUDIES = ("stability_default", "stability_utd8")
+LEARNING_STARTS = 500
 KEPT = ("eval/", "values/", "sn/")
 FIGURES = ("curves_bias.svg", "curves_return.svg")
 TABLES = ("differences.md", "returns.md", "bias.md")
@@ -57,6 +55,26 @@ def draw(name: str) -> None:
         for part, files in (("figures", FIGURES), ("tables", TABLES)):
             for file in files:
                 shutil.copy(report / part / file, HERE / name / file)
+
+
+def choice(name: str) -> None:
+    """Print what a pilot chose by."""
+    table = collect(HERE / name)
+    trained = table.evaluations[table.evaluations["timesteps"] > LEARNING_STARTS]
+    means = {
+        what: logged.groupby("variant", observed=True, sort=False)["value"].mean()
+        for what, logged in (
+            ("bias", _of(trained, BIAS).assign(value=lambda rows: rows["value"].abs())),
+            ("return", _of(trained, RETURN)),
+        )
+    }
+    print(f"\n{name}\n\n| critic | mean distance of the bias from 0 | mean return |\n|---|---|---|")
+    for variant, bias in means["bias"].sort_values().items():
+        print(f"| {variant} | {bias:.0f} | {means['return'][variant]:.0f} |".replace("-", "−"))
+
+
+def _of(logged: "pd.DataFrame", measure: str) -> "pd.DataFrame":
+    return logged[logged["measure"] == measure]
 
 
 def answer(name: str) -> None:
@@ -82,14 +100,14 @@ def _cell(rows: "pd.DataFrame") -> str:
 def main() -> None:
     """Take the data if asked to, then draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("studies", nargs="*", default=STUDIES, help="names; all if not given")
+    parser.add_argument("names", nargs="*", default=(*PILOTS, *STUDIES), help="all if not given")
     parser.add_argument("--take", action="store_true", help="first take the data from studies/")
     arguments = parser.parse_args()
-    for name in arguments.studies:
+    for name in arguments.names:
         if arguments.take:
             take(name)
         draw(name)
-        answer(name)
+        (choice if name in PILOTS else answer)(name)
 
 
 if __name__ == "__main__":
