@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import stable_baselines3
 import torch
+from records import Records
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from tqdm import tqdm
 
@@ -205,24 +206,14 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print the results and stop")
     args = parser.parse_args()
     if not args.table:
-        done = set()
-        if args.out.exists():
-            with args.out.open() as file:
-                done = {tuple(row[x] for x in Setting._fields) for row in csv.DictReader(file)}
+        records = Records(args.out, FIELDS, len(Setting._fields))
         chosen = [
             setting
             for setting in SETTINGS
-            if tuple(map(str, setting)) not in done
-            and all(word in map(str, setting) for word in args.only)
+            if not records.has(setting) and all(word in map(str, setting) for word in args.only)
         ]
         for setting in tqdm(chosen, unit="setting"):
-            rows = measure(setting, args.rounds)
-            is_new = not args.out.exists()
-            with args.out.open("a", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                if is_new:
-                    writer.writeheader()
-                writer.writerows(rows)
+            records.add(setting, measure(setting, args.rounds))
     print_table(args.out)
 
 

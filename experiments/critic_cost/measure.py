@@ -16,7 +16,7 @@ interval of the latter. ``redq`` has ten critics; ``plain, ten critics`` stands 
 """
 
 import argparse
-import csv
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -32,6 +32,9 @@ from snrl.algorithms import SOURCES, load_algorithm
 from snrl.critics.stabilizers import STABILIZERS
 from snrl.studies.statistics.aggregates import median
 from snrl.studies.statistics.bootstrap import interval
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records
 
 FIELDS = [
     "algorithm", "env", "threads", "critic", "n_critics", "update", "rounds", "milliseconds",
@@ -105,9 +108,6 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
         fast = getattr(models[key], "is_prepared", False)
         rows.append(
             {
-                "algorithm": args.algorithm,
-                "env": args.env,
-                "threads": args.threads,
                 "critic": key[0],
                 "n_critics": key[1],
                 "update": "sb3's own" if key[2] == "snrl" and not fast else key[2],
@@ -133,13 +133,10 @@ def main() -> None:
     if args.quick:
         args.rounds = 8
     torch.set_num_threads(args.threads)
-    rows = run(args)
-    new = not args.out.exists()
-    with args.out.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    records = Records(args.out, FIELDS, 3)
+    key = (args.algorithm, args.env, args.threads)
+    if not records.has(key):
+        records.add(key, run(args))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ gradient flows through it.
 """
 
 import argparse
-import csv
 import itertools
+import sys
 import time
 from array import array
 from collections import defaultdict
@@ -62,6 +62,9 @@ from snrl.spectral.bounds import gram_bound
 from snrl.spectral.iteration import sigma_estimate
 from snrl.spectral.refresh import Refresh
 from snrl.spectral.tracking import MAX_STEPS, RTOL, Vectors, leading_vectors, track
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records
 
 NEVER = torch.inf  # a growth that no step reaches: the number of steps stays fixed
 UNIT = "power iteration, 1 step"
@@ -325,21 +328,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    done = set()
-    if args.out.exists():
-        with args.out.open() as file:
-            done = {tuple(row[f] for f in FIELDS[:5]) for row in csv.DictReader(file)}
+    records = Records(args.out, FIELDS, 5)
     for algorithm, learning_rate in (("sac", 3e-4), ("td3", 1e-3)):
         key = (algorithm, learning_rate, args.seed, args.steps, args.threads)
-        if tuple(map(str, key)) in done:
+        if records.has(key):
             continue
         rows = run(algorithm, learning_rate, args.steps, args.seed)
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        records.add(key, rows)
 
 
 if __name__ == "__main__":

@@ -50,10 +50,10 @@ torchlip and geotorch are measured where they are installed; both are pure Pytho
 """
 
 import argparse
-import csv
 import importlib.metadata
 import importlib.util
 import itertools
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -70,6 +70,9 @@ from snrl.spectral import SpectralNormalizer, exact_sigma, native
 from snrl.spectral.iteration import sigma_estimate
 from snrl.spectral.products import Factor
 from snrl.spectral.tracking import leading_vectors, track
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records
 
 FIELDS = [
     "device", "threads", "steps", "seed", "width", "depth", "critics", "method", "version",
@@ -510,21 +513,13 @@ def main() -> None:
     if args.quick:
         settings = [x for x in settings if x[0] <= 256 and x[1] <= 4 and x[2] <= 2]
     devices = args.devices or ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    done = set()
-    if args.out.exists():
-        with args.out.open() as file:
-            done = {tuple(row[f] for f in FIELDS[:7]) for row in csv.DictReader(file)}
+    records = Records(args.out, FIELDS, 7)
     for device, setting in tqdm(list(itertools.product(devices, settings)), unit="setting"):
-        common = dict(zip(FIELDS, (device, args.threads, args.steps, args.seed), strict=False))
-        if tuple(map(str, (*common.values(), *setting))) in done:
+        key = (device, args.threads, args.steps, args.seed, *setting)
+        if records.has(key):
             continue
         rows = measure(*setting, device, args.steps, args.seed)
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerows({**common, **row} for row in rows)
+        records.add(key, rows)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,6 @@ What is in the output file already is not measured again.
 """
 
 import argparse
-import csv
-import os
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -40,6 +37,9 @@ from torch.optim import optimizer as optimizers
 from tqdm import tqdm
 
 import snrl.aliases  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records, in_processes
 
 ALGORITHMS = {"sac": SAC, "td3": TD3}
 NETWORKS = {"2×256": [256, 256], "4×512": [512, 512, 512, 512]}
@@ -128,22 +128,14 @@ def run(algorithm: str, env: str, network: str, seconds: float, seed: int) -> li
 
 def measure(args: argparse.Namespace, threads: int) -> None:
     torch.set_num_threads(threads)
-    done = set()
-    if args.out.exists():
-        with args.out.open() as file:
-            done = {tuple(row[f] for f in FIELDS[:6]) for row in csv.DictReader(file)}
+    records = Records(args.out, FIELDS, 6)
     plan = list(product(args.algorithms, args.envs, args.networks))
     for algorithm, env, network in tqdm(plan, desc=f"threads: {threads}", unit="setting"):
         key = (threads, algorithm, env, network, args.seconds, args.seed)
-        if tuple(map(str, key)) in done:
+        if records.has(key):
             continue
         rows = run(algorithm, env, network, args.seconds, args.seed)
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerows({**dict(zip(FIELDS, key, strict=False)), **row} for row in rows)
+        records.add(key, rows)
 
 
 def main() -> None:
@@ -162,10 +154,7 @@ def main() -> None:
     if len(args.threads) == 1:
         measure(args, *args.threads)
         return
-    for threads in args.threads:
-        # OpenMP reads its variable once, when it is loaded.
-        command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads)]
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    in_processes(__file__, args.threads)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ shows.
 
 import argparse
 import copy
-import csv
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,9 @@ from tqdm import tqdm
 import snrl.aliases  # noqa: F401
 from snrl.spectral import SpectralLayer, exact_sigma
 from snrl.spectral.selection import select_layers
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records
 
 ALGORITHMS = {"sac": SAC, "td3": TD3}
 SELECTIONS = {"-2": (-2,), "hidden": "hidden", "all": "all"}
@@ -130,22 +133,14 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", default=list(SELECTIONS), choices=SELECTIONS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.csv"))
     args = parser.parse_args()
-    done = set()
-    if args.out.exists():
-        with args.out.open() as file:
-            done = {tuple(row[f] for f in FIELDS[:6]) for row in csv.DictReader(file)}
+    records = Records(args.out, FIELDS, 6)
     plan = list(itertools.product(args.methods, args.algorithms, args.learning_rates, args.layers))
     for method, algorithm, lr, selection in tqdm(plan, unit="run"):
-        key = (method, algorithm, str(lr), selection, str(args.steps), str(args.seed))
-        if key in done:
+        key = (method, algorithm, lr, selection, args.steps, args.seed)
+        if records.has(key):
             continue
         rows = run(method, algorithm, lr, selection, args.steps, args.seed)
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+        records.add(key, rows)
 
 
 if __name__ == "__main__":

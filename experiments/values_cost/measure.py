@@ -17,9 +17,7 @@ README shows.
 """
 
 import argparse
-import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -40,6 +38,9 @@ from snrl.runs.config import resolve
 from snrl.runs.envs import make_envs
 from snrl.values import ValueStabilityCallback
 from snrl.values.measurer import Measurer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from records import Records, in_processes
 
 ENVS = ("Pendulum-v1", "Hopper-v5")
 SETS = ("light", "full")
@@ -145,21 +146,13 @@ def logged_share(env: str, name: str, seed: int) -> float:
 
 def record(args: argparse.Namespace, threads: int) -> None:
     torch.set_num_threads(threads)
-    done = set()
-    if args.out.exists():
-        with args.out.open() as file:
-            done = {tuple(row[f] for f in FIELDS[:4]) for row in csv.DictReader(file)}
+    records = Records(args.out, FIELDS, 4)
     for env in args.envs:
         key = (threads, env, args.rounds, args.seed)
-        if tuple(map(str, key)) in done:
+        if records.has(key):
             continue
         rows = measure(env, args.rounds, args.seed)
-        new = not args.out.exists()
-        with args.out.open("a", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            if new:
-                writer.writeheader()
-            writer.writerows({**dict(zip(FIELDS, key, strict=False)), **row} for row in rows)
+        records.add(key, rows)
 
 
 def main() -> None:
@@ -176,10 +169,7 @@ def main() -> None:
     if len(args.threads) == 1:
         record(args, *args.threads)
         return
-    for threads in args.threads:
-        # OpenMP reads its variable once, when it is loaded.
-        command = [sys.executable, __file__, *sys.argv[1:], "--threads", str(threads)]
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(threads)})
+    in_processes(__file__, args.threads)
 
 
 if __name__ == "__main__":
