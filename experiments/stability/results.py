@@ -34,8 +34,10 @@ PILOTS = ("stability_pilot_default", "stability_pilot_utd8")
 STUDIES = ("stability_default", "stability_utd8")
 LEARNING_STARTS = 500
 KEPT = ("eval/", "values/", "sn/")
-FIGURES = ("curves_bias.svg", "curves_return.svg")
+FIGURES = ("curves_bias.svg", "curves_return.svg", "curves_dormant.svg", "curves_rank.svg")
 TABLES = ("differences.md", "returns.md", "bias.md")
+# No property of values: what measuring them took.
+OTHER = ("values/time_share",)
 ASKED = {RETURN: "return", "values/bias_mean_normalised": "bias"}
 
 
@@ -79,14 +81,17 @@ def _of(logged: "pd.DataFrame", measure: str) -> "pd.DataFrame":
 
 def answer(name: str) -> None:
     """Print what a study found over all tasks."""
-    table = collect(HERE / name)
-    found = summarise(table, measures=list(ASKED), hows=("final",)).differences
+    found = summarise(collect(HERE / name), hows=("final",)).differences
     found = found[found["task"] == ALL_TASKS]
     head = [f"{what}, difference | p, after Holm" for what in ASKED.values()]
     print(f"\n{name}\n\n| algorithm | critic | {' | '.join(head)} |\n|---|---|---|---|---|---|")
     for (algorithm, variant), rows in found.groupby(["algo", "variant"], sort=False):
         cells = [_cell(rows[rows["measure"] == measure]) for measure in ASKED]
         print(f"| {algorithm.upper()} | {variant} | {' | '.join(cells)} |")
+    print("\nEstablished of what was not asked beforehand:")
+    others = found[(found["grade"] == "established") & ~found["measure"].isin([*ASKED, *OTHER])]
+    for sentence in others["sentence"]:
+        print(f"- {sentence}")
 
 
 def _cell(rows: "pd.DataFrame") -> str:
