@@ -46,13 +46,19 @@ def test_command_exists(command):
     elif words[0] == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert set(words[1:]) <= set(targets)
+    elif words[0] == "python" and words[1].endswith(".py"):
+        assert (ROOT / words[1]).is_file()
     else:
         assert words[:2] in (["pip", "install"], ["python", "-m"])
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((?!http)([^)]+)\)", README))
 def test_link_leads_somewhere(path):
-    assert (ROOT / path).exists()
+    name, _, anchor = path.partition("#")
+    assert (ROOT / name).exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", (ROOT / name).read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
 
 
 @pytest.mark.parametrize("path", re.findall(r"`(experiments/[\w/]+\.py)`", README))
