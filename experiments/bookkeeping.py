@@ -3,9 +3,10 @@
 Runs the same study twice in turn, in processes of their own, one run at a time: once as
 ``snrl.compare`` does it (W&B offline, a checkpoint every five minutes, the report), once bare, the
 same runs without W&B, without checkpoints and without a report. Each pair gives a share of the CPU
-time, which other work on the machine disturbs less than the clock. What does not grow with the
-length of runs (planning, the report, the start of W&B) weighs more in this short study than in a
-longer one, so its own time is printed too.
+time, which other work on the machine disturbs less than the clock: all that the whole takes above
+the bare runs without their planning, over these. What does not grow with the length of runs
+(planning, the report, the start of W&B) weighs more in this short study than in a longer one, so
+its own time is printed too.
 
     python experiments/bookkeeping.py [--timesteps 10000] [--rounds 3]
 """
@@ -54,17 +55,18 @@ def main() -> None:
         common = {**STUDY["common"], "total_timesteps": arguments.timesteps}
         (folder / "study.yaml").write_text(yaml.safe_dump({**STUDY, "common": common}))
         for _ in range(arguments.rounds):
-            bare = compare(folder, "--no-wandb", "--checkpoint-minutes", "0", "--no-report")
+            runs = compare(folder, "--no-wandb", "--checkpoint-minutes", "0", "--no-report")
             shutil.rmtree(folder / "studies")
             full = compare(folder)
             # The runs are over: what is left is planning, and planning with the report.
             planning = compare(folder, "--no-report")
             report = compare(folder) - planning
             shutil.rmtree(folder / "studies")
-            shares.append(full / bare - 1)
+            runs -= planning
+            shares.append(full / runs - 1)
             print(
-                f"bare {bare:.1f} s of CPU, whole {full:.1f}: {shares[-1]:.1%}; "
-                f"of it planning {planning:.1f} s, report {report:.1f} s"
+                f"bare runs {runs:.1f} s of CPU, whole {full:.1f}: {shares[-1]:.1%}; "
+                f"planning {planning:.1f} s, report {report:.1f} s, the rest of it is in the runs"
             )
     print(f"median {statistics.median(shares):.1%} over {arguments.rounds} rounds")
 

@@ -4,7 +4,7 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -41,8 +41,20 @@ class Records:
         self._done.add(tuple(map(str, key.values())))
 
 
-def in_processes(script: str, threads: Sequence[int]) -> None:
-    """Give a script's own command once per number of threads: OpenMP reads it once, when loaded."""
+def per_threads(script: str, threads: Sequence[int], measure: Callable[[int], None]) -> None:
+    """Measure with each number of threads.
+
+    Of several, each is a process of its own, which gives the script's command with that number:
+    OpenMP reads it once, when it is loaded.
+
+    Args:
+        script: The script, which takes ``--threads``.
+        threads: The numbers.
+        measure: Is called with the number if there is one alone.
+    """
+    if len(threads) == 1:
+        measure(*threads)
+        return
     for number in threads:
         command = [sys.executable, script, *sys.argv[1:], "--threads", str(number)]
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": str(number)})

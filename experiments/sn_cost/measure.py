@@ -23,6 +23,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from tqdm import tqdm
 import snrl.aliases  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from records import Records, in_processes
+from records import Records, per_threads
 
 ALGORITHMS = {"sac": SAC, "td3": TD3}
 NETWORKS = {"2×256": [256, 256], "4×512": [512, 512, 512, 512]}
@@ -151,10 +152,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.seconds = 2.0
-    if len(args.threads) == 1:
-        measure(args, *args.threads)
-        return
-    in_processes(__file__, args.threads)
+    per_threads(__file__, args.threads, partial(measure, args))
 
 
 if __name__ == "__main__":

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PILOTS = ("stability_pilot_default", "stability_pilot_utd8")
 STUDIES = ("stability_default", "stability_utd8")
-LEARNING_STARTS = 500
 KEPT = ("eval/", "values/", "sn/")
 FIGURES = ("curves_bias.svg", "curves_return.svg", "curves_dormant.svg", "curves_rank.svg")
 TABLES = ("differences.md", "returns.md", "bias.md")
 # No property of values: what measuring them took.
 OTHER = ("values/time_share",)
+LEVELS = ("values/dormant_0.025", "values/srank")
 ASKED = {RETURN: "return", "values/bias_mean_normalised": "bias"}
 
 
@@ -62,7 +62,8 @@ def draw(name: str) -> None:
 def choice(name: str) -> None:
     """Print what a pilot chose by."""
     table = collect(HERE / name)
-    trained = table.evaluations[table.evaluations["timesteps"] > LEARNING_STARTS]
+    begun = table.runs["config/learning_starts"].max()
+    trained = table.evaluations[table.evaluations["timesteps"] > begun]
     means = {
         what: logged.groupby("variant", observed=True, sort=False)["value"].mean()
         for what, logged in (
@@ -81,7 +82,8 @@ def _of(logged: "pd.DataFrame", measure: str) -> "pd.DataFrame":
 
 def answer(name: str) -> None:
     """Print what a study found over all tasks."""
-    found = summarise(collect(HERE / name), hows=("final",)).differences
+    table = collect(HERE / name)
+    found = summarise(table, hows=("final",)).differences
     found = found[found["task"] == ALL_TASKS]
     head = [f"{what}, difference | p, after Holm" for what in ASKED.values()]
     print(f"\n{name}\n\n| algorithm | critic | {' | '.join(head)} |\n|---|---|---|---|---|---|")
@@ -92,6 +94,13 @@ def answer(name: str) -> None:
     others = found[(found["grade"] == "established") & ~found["measure"].isin([*ASKED, *OTHER])]
     for sentence in others["sentence"]:
         print(f"- {sentence}")
+    print("\nMeans over tasks and seeds before the first update, and at the end:")
+    for measure in LEVELS:
+        levels = _of(table.evaluations, measure)
+        for when in (table.runs["config/learning_starts"].max(), levels["timesteps"].max()):
+            then = levels[levels["timesteps"] == when].groupby(["algo", "variant"], observed=True)
+            means = (f"{' '.join(key)} {mean:.3g}" for key, mean in then["value"].mean().items())
+            print(f"- {measure} after {when} steps: {', '.join(means)}")
 
 
 def _cell(rows: "pd.DataFrame") -> str:

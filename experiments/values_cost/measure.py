@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ from snrl.values import ValueStabilityCallback
 from snrl.values.measurer import Measurer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from records import Records, in_processes
+from records import Records, per_threads
 
 ENVS = ("Pendulum-v1", "Hopper-v5")
 SETS = ("light", "full")
@@ -166,10 +167,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.rounds = 3
-    if len(args.threads) == 1:
-        record(args, *args.threads)
-        return
-    in_processes(__file__, args.threads)
+    per_threads(__file__, args.threads, partial(record, args))
 
 
 if __name__ == "__main__":

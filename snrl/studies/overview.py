@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from io import StringIO
 
-from snrl.runs.words import counted
+from snrl.runs.words import counted, crossed
 from snrl.studies.definition import FEW_SEEDS, Cell
 from snrl.studies.estimate import Rates, basis, total
 from snrl.studies.execute.view import interval
@@ -36,15 +36,15 @@ def overview(plan: Plan, rates: Rates, at_once: int) -> str:
     states = {str(run): read_state(run.folder) for run in plan.runs}
     left = [run for run in plan.runs if not states[str(run)].is_over]
     steps = sum(run.total_timesteps for run in plan.runs)
-    axes = [
-        counted(len(study.tasks), "task"),
-        counted(len(study.algorithms), "algorithm"),
-        counted(len(study.variants), "variant"),
-        seeds := counted(len(study.seeds), "seed"),
-    ]
+    design = crossed(
+        task=len(study.tasks),
+        algorithm=len(study.algorithms),
+        variant=len(study.variants),
+        seed=len(study.seeds),
+    )
     lines = [
-        f"{study.name}: {' × '.join(axes)} = "
-        f"{counted(len(plan.runs), 'run')}, {steps:,} steps; in {plan.out}",
+        f"{study.name}: {design} = {counted(len(plan.runs), 'run')}, {steps:,} steps; "
+        f"in {plan.out}",
         _table(plan, states),
         *(_variant(plan, name) for name in study.variants),
     ]
@@ -53,6 +53,7 @@ def overview(plan: Plan, rates: Rates, at_once: int) -> str:
     if left:
         lines.append(_estimate(plan, left, states, rates, at_once))
     if len(study.seeds) < FEW_SEEDS:
+        seeds = counted(len(study.seeds), "seed")
         lines.append(f"note: {seeds}; intervals over fewer than {FEW_SEEDS} say little")
     return "\n".join(lines)
 

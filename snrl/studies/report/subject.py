@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from snrl.runs.errors import ConfigError
-from snrl.runs.words import counted
+from snrl.runs.words import counted, crossed
 from snrl.studies.collect import Table
 from snrl.studies.panels import PANELS, Panel
 from snrl.studies.report.style import Style, styles
@@ -59,15 +59,15 @@ class Subject:
     def description(self) -> str:
         """What is in the folder, in a line."""
         seeds = self.table.runs.groupby(["task", "algo", "variant"])["run"].nunique()
-        counts = [
-            counted(len(self.tasks), "task"),
-            counted(len(self.algos), "algorithm"),
-            counted(len(self.variants), "variant"),
-            counted(int(seeds.max()), "seed"),
-        ]
+        design = crossed(
+            task=len(self.tasks),
+            algorithm=len(self.algos),
+            variant=len(self.variants),
+            seed=int(seeds.max()),
+        )
         states = self.table.runs["status"].value_counts()
         done = ", ".join(f"{count} {status}" for status, count in states.items())
-        return f"{' × '.join(counts)}: {counted(len(self.table.runs), 'run')}, {done}"
+        return f"{design}: {counted(len(self.table.runs), 'run')}, {done}"
 
     @cached_property
     def runs(self) -> "pd.DataFrame":

@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from snrl.runs.words import counted
 from snrl.studies.statistics.bootstrap import FEW
 from snrl.studies.statistics.pairs import PairedDifference
 from snrl.studies.statistics.scores import RETURN
@@ -73,7 +74,7 @@ def in_words(
     if not difference.pairs:
         return f"Nothing is known of {what}: no seed has a run of {variant} and one of {baseline}."
     d = difference
-    pairs = f"{d.pairs} pair" + "s" * (d.pairs != 1)
+    pairs = counted(d.pairs, "pair")
     verb = _verb(d.estimate, best)
     by = f" by {abs(d.estimate):.3g}" if d.estimate else ""
     if math.isnan(d.low):
