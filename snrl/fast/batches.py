@@ -19,13 +19,13 @@ _AT_ONCE = 32
 
 
 class Batches(NamedTuple):
-    """Transitions of a batch, or of several with one more dimension in front.
+    """Transitions of some batches.
 
     Attributes:
-        now: Observations and actions side by side, shape ``(batch, obs_dim + action_dim)``.
-        next: Next observations, and place for actions, of the same shape.
-        rewards: Shape ``(batch,)``.
-        discounts: What the next value counts, shape ``(batch,)``: 0 where the episode ended.
+        now: Observations and actions side by side, shape ``(k, batch, obs_dim + action_dim)``.
+        next: Next observations, and place that is not used, of the same shape.
+        rewards: Shape ``(k, batch)``.
+        discounts: What the next value counts, shape ``(k, batch)``: 0 where the episode ended.
     """
 
     now: Tensor
@@ -46,8 +46,8 @@ def draw(
         dtype: What the networks compute in.
 
     Returns:
-        The batches, on the CPU. The same random numbers are taken from numpy's global generator as
-        SB3 takes.
+        The batches, on the CPU, several at once where the buffer is one of SB3's plain ones. The
+        same random numbers are taken from numpy's global generator as SB3 takes.
     """
     buffer, env = model.replay_buffer, model._vec_normalize_env
     assert buffer is not None
@@ -57,8 +57,7 @@ def draw(
         return
     for first in range(0, n_batches, _AT_ONCE):
         count = min(_AT_ONCE, n_batches - first)
-        drawn = _gather(buffer, count, batch_size, model.gamma, dtype)
-        yield from (Batches(*parts) for parts in zip(*drawn, strict=True))
+        yield _gather(buffer, count, batch_size, model.gamma, dtype)
 
 
 def _is_plain(buffer: ReplayBuffer) -> bool:
@@ -80,10 +79,10 @@ def _convert(sample: ReplayBufferSamples, gamma: float, dtype: torch.dtype) -> B
     actions = sample.actions.flatten(1).to(dtype)
     gammas = gamma if sample.discounts is None else sample.discounts
     return Batches(
-        torch.cat((obs, actions), 1),
-        torch.cat((next_obs, torch.empty_like(actions)), 1),
-        sample.rewards.flatten().to(dtype),
-        ((1 - sample.dones) * gammas).flatten().to(dtype),
+        torch.cat((obs, actions), 1)[None],
+        torch.cat((next_obs, torch.empty_like(actions)), 1)[None],
+        sample.rewards.flatten().to(dtype)[None],
+        ((1 - sample.dones) * gammas).flatten().to(dtype)[None],
     )
 
 

@@ -1,17 +1,27 @@
 """Online critic and target of an actor-critic algorithm, stepped and averaged together."""
 
+from array import array
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from snrl.critics import SpectralCritic
 from snrl.critics.stabilizers.redq import HeadSubset
-from snrl.fast.batches import Batches
+from snrl.fast import operations as ops
 from snrl.fast.networks import Networks
+from snrl.fast.panels import Panels, parts
 from snrl.fast.steps import Average, step
+from snrl.fast.tape import Tape
+from snrl.spectral import SpectralNormalizer, steps
+from snrl.spectral.layers import SpectralLayer
+from snrl.spectral.native import structures as c
+from snrl.spectral.native.structures import PhaseKind
+from snrl.spectral.tracking import MAX_STEPS, RTOL
 
 
 class Critics:
@@ -19,9 +29,15 @@ class Critics:
 
     Attributes:
         obs_dim: Columns of the observation in the heads' input.
+        action_dim: Columns of the action behind them.
         dtype: What the heads compute in.
+        now: The critic's input.
+        next: The target's.
         heads: The networks: those of the critic, and as a second group those of the target.
         ensemble: Which heads the target asks; None for all.
+        targets: The target's parameters, by the ``id`` of the critic's.
+        squares: Sums of squared differences over panels.
+        values: Sums of what the actor climbs over panels.
     """
 
     def __init__(self, model: Any, batch_size: int) -> None:
@@ -34,53 +50,128 @@ class Critics:
         critic, target = model.critic, model.critic_target
         groups = [[[*network] for network in x.q_networks] for x in (critic, target)]
         first = critic.q_networks[0][0]
-        self.obs_dim = first.in_features - get_action_dim(model.action_space)
         self.dtype: torch.dtype = first.weight.dtype
-        self.heads = Networks(groups, batch_size, from_column=self.obs_dim)
+        self.action_dim = get_action_dim(model.action_space)
+        self.obs_dim = first.in_features - self.action_dim
+        self.now = Panels(batch_size, first.in_features, self.dtype, is_input=True)
+        self.next = Panels(batch_size, first.in_features, self.dtype)
+        self.heads = Networks(groups, batch_size, [self.now, self.next], from_column=self.obs_dim)
+        self.squares, self.values = parts(batch_size, self.dtype), parts(batch_size, self.dtype)
         # Not by the critics' own parameters(), which watches for changes by others.
         params, target_params = (list(nn.Module.parameters(x)) for x in (critic, target))
         self._average = Average(params, target_params)
+        self.targets = self._average.targets
         self._critic, self._target = critic, target
         self.ensemble: HeadSubset | None = getattr(target, "ensemble", None)
-        spectral = getattr(model.policy, "spectral", None)
-        self._together = nullcontext if spectral is None else spectral.together
+        self.spectral: SpectralNormalizer | None = getattr(model.policy, "spectral", None)
+        self._normalized: list[Sequence[SpectralLayer]] = [
+            getattr(x, "normalized", ()) for x in (critic, target)
+        ]
+        self._refresh = c.Refresh()
+        self._scaled = self._prepare_refresh()
 
-    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Observations and actions of inputs: views."""
-        return rows[:, : self.obs_dim], rows[:, self.obs_dim :]
-
-    def forward(self, batch: Batches) -> tuple[Tensor, Tensor]:
-        """Evaluate the critic now, and the target on what follows.
+    def compare(
+        self,
+        slot: int,
+        share: float,
+        policy: ops.Squash | None = None,
+        ent_coef: int | None = None,
+    ) -> list[ops.Operation]:
+        """Evaluate critic and target, and send the differences back through the critic.
 
         Args:
-            batch: Transitions, with the next actions in them.
-
-        Returns:
-            Shape ``(k, batch, 1)`` each. Of an ensemble, every one of the target's is the least of
-            those that were drawn.
+            slot: See :func:`~snrl.fast.operations.differences`, like the others.
+            share: Likewise.
+            policy: Likewise.
+            ent_coef: Likewise.
         """
-        values, next_values = self.heads.forward(batch.now, batch.next).chunk(2)
-        if self.ensemble is not None:
-            # The policy may be in evaluation mode: no layer of a fast update has one.
-            drawn = self.ensemble.drawn(range(len(next_values)))
-            next_values.copy_(next_values[drawn].amin(0, keepdim=True))
-        return values, next_values
+        online, target = self.heads.groups
+        subset = 0 if self.ensemble is None else self.ensemble.subset
+        return [
+            ops.forward(online, keep=True),
+            ops.forward(target, keep=False),
+            ops.differences(
+                *(online, target, slot, share, self.squares),
+                policy=policy,
+                ent_coef=ent_coef,
+                subset=subset,
+            ),
+            ops.backward(online, to_input=False),
+        ]
 
-    def to_weights(self) -> None:
-        """Send the heads' ``output_grads`` back to the critic's parameters."""
+    def follow(self, tape: Tape, targets_move: int) -> None:
+        """Let the factors of normalised layers follow an optimiser's step, on a tape.
+
+        Args:
+            tape: Gets two more phases, if there is a normalised layer and they can do it.
+            targets_move: Slot that is 0 in steps in which the target stays.
+        """
+        if self._scaled:
+            self._refresh.slot = targets_move
+            tape.add(PhaseKind.REFRESH, self._refresh)
+            tape.once([ops.scale(self._scaled)])
+
+    def is_on_tape(self) -> bool:
+        """Tell whether all that happens around an optimiser's step is what :meth:`follow` does."""
+        if self.spectral is not None:
+            self._refresh.n_power_iterations = self.spectral.n_power_iterations
+        following = steps.followers(self._critic.optimizer)
+        if not following:
+            return not self._scaled
+        (follower, layers), *others = following
+        return (
+            not others
+            and follower is self.spectral
+            and self._scaled is not None
+            and len(layers) == len(self._normalized[0])
+            and self.spectral.only_scales
+        )
+
+    def moved(self, *, targets_moved: bool) -> None:
+        """Take note of what a tape has done to weights and vectors."""
+        if targets_moved:
+            increment_version(list(self.targets.values()))
+        if self.spectral is not None:
+            for layers in self._normalized[: 1 + targets_moved]:
+                self.spectral.followed(layers)
+
+    def give_gradients(self) -> None:
+        """Let the critic's parameters have the gradients that a tape computes."""
         # Somebody may have replaced or dropped them.
         self.heads.give_gradients()
-        self.heads.backward(to_weights=True, to_input=False)
 
     def step(self, tau: float | None) -> None:
-        """Step the critic's optimiser, and move the target.
+        """Step the critic's optimiser, and move the target, without a tape.
 
         Args:
             tau: How far the target moves; None for not at all.
         """
-        with self._together():
+        with nullcontext() if self.spectral is None else self.spectral.together():
             step(self._critic.optimizer)
             if tau is not None:
                 self._average.move(tau)
                 if isinstance(self._target, SpectralCritic):
                     self._target.refresh()
+
+    def drawn(self, count: int) -> Tensor | None:
+        """Draw what the target asks in so many steps, shape ``(count, subset)``; None for all."""
+        if self.ensemble is None:
+            return None
+        # The policy may be in evaluation mode: no layer of a fast update has one.
+        heads = range(len(self.heads.groups[1]))
+        return torch.tensor([self.ensemble.drawn(heads) for _ in range(count)])
+
+    def _prepare_refresh(self) -> list[c.Scaled] | None:
+        """Write down what a refresh reads; the layers whose factors follow, None if C cannot."""
+        scaled = self.heads.scaled()
+        if self.spectral is None or not scaled:
+            return scaled
+        plans = [self.spectral.plan(layers) for layers in self._normalized]
+        if any(plan is None for plan in plans):
+            return None
+        own, targets = (plan.table for plan in plans if plan is not None)
+        self._table: array[int] = own + targets
+        self._refresh.table = self._table.buffer_info()[0]
+        self._refresh.count, self._refresh.targets = len(own) // 8, len(targets) // 8
+        self._refresh.rtol, self._refresh.max_steps = RTOL, MAX_STEPS
+        return scaled

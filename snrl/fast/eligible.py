@@ -31,8 +31,8 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
     space = model.observation_space
     if model.device.type != "cpu":
         return f"the device is {model.device}"
-    if not native.has_products():
-        return "there is no C compiler, or torch's BLAS is not to be found"
+    if not native.is_available():
+        return "there is no C compiler"
     if not isinstance(space, spaces.Box):
         return f"observations are of a {type(space).__name__} space"
     if is_image_space(space):

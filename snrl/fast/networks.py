@@ -1,4 +1,4 @@
-"""Networks forward and backward without autograd: a call of C each, into memory that stays."""
+"""Networks as C reads them, with memory for what passes through them forward and backward."""
 
 import ctypes
 from collections.abc import Iterable, Sequence
@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from snrl.fast.panels import Panels
 from snrl.spectral import native
 from snrl.spectral.layers import SpectralLinear
+from snrl.spectral.native import structures as c
 
-_ROWS_OF_A_THREAD = 32
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
 def why_not(network: nn.Module) -> str | None:
-    """Tell what keeps a network from being evaluated by :class:`Networks`.
+    """Tell what keeps a network from being one of :class:`Networks`.
 
     Args:
         network: Any module. Not modified.
@@ -54,42 +55,41 @@ class Joint:
     """Linear layers of one input whose outputs stand side by side: one layer, if of equal dtype.
 
     Attributes:
-        weight: Their weights below each other. A copy, made anew before each forward.
-        bias: Their biases behind each other, likewise.
+        weight: Memory for their weights below each other.
+        bias: Memory for their biases behind each other; None if they have none.
+        copies: How what they are now comes there: see :func:`~snrl.fast.tape.copies`.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        """Take layers that all have a bias, or none of them."""
+        """Take layers that all have a bias, or none of them, and stay where they are."""
         self.layers = layers
         self.weight = torch.cat([layer.weight for layer in layers]).detach()
         biased = all(layer.bias is not None for layer in layers)
         self.bias = torch.cat([layer.bias for layer in layers]).detach() if biased else None
-
-    def copy(self) -> None:
-        """Copy the weights and biases as they are now."""
-        torch.cat([layer.weight for layer in self.layers], out=self.weight)
+        self.copies = _copies(self.weight, [layer.weight for layer in layers])
         if self.bias is not None:
-            torch.cat([layer.bias for layer in self.layers], out=self.bias)
+            self.copies += _copies(self.bias, [layer.bias for layer in layers])
 
 
 class Networks:
-    """Networks of equal shape, with memory for what passes through them.
+    """Networks of equal shape, with memory for what passes through them, as C reads them.
 
-    They stand in groups, each with an input of its own; the first group is trained. Values and
-    gradients are those of the modules to rounding. Nothing is recorded for autograd.
+    They stand in groups, each with an input of its own; the first group is trained.
 
     Attributes:
-        outputs: What the last forward gave, shape ``(k, batch, m)``: group after group.
-        output_grads: To be filled before a backward; overwritten by it. Shape ``(k, batch, m)`` for
-            the first group's ``k``.
+        groups: The networks, for the operations of a tape.
+        outputs: What they give, in the same order.
+        output_grads: What is sent back through the first group's, to be filled and overwritten.
         input_grads: Gradients of the input from its column ``from_column`` on, one for each
-            network of the first group, shape ``(k, batch, n - from_column)``.
+            network of the first group.
+        copies: What has to be copied before a forward.
     """
 
     def __init__(
         self,
         groups: Sequence[Sequence[Sequence[nn.Module | Joint]]],
         batch_size: int,
+        inputs: Sequence[Panels],
         *,
         from_column: int = 0,
     ) -> None:
@@ -100,31 +100,37 @@ class Networks:
                 :func:`why_not` has nothing to say of them. Their parameters must stay where they
                 are.
             batch_size: Rows of the input.
+            inputs: The input of each group: its first features.
             from_column: First column of the input whose gradient is wanted.
         """
-        self._group_size = len(groups[0])
-        chains = [_stages(network) for group in groups for network in group]
-        first, last = chains[0][0].layer, chains[0][-1].layer
-        self._like = first.weight.detach()
+        chains = [[_stages(network) for network in group] for group in groups]
         self._batch_size = batch_size
-        self.outputs = self._memory(len(chains), batch_size, len(last.weight))
-        self.output_grads = torch.zeros_like(self.outputs[: self._group_size])
-        columns = first.weight.shape[1] - from_column
-        self.input_grads = self._memory(self._group_size, batch_size, columns)
-        self._kept: list[object] = []
+        self._like = chains[0][0][0].layer.weight.detach()
+        self._kept: list[object] = [*inputs]
         self._parameters: list[Tensor] = []
         self._grads: list[Tensor] = []
-        self._joints: list[Joint] = []
-        # Group by group, so that those of a forward are the first ones.
-        self._scaled: list[list[tuple[native.Layer, SpectralLinear]]] = [[] for _ in groups]
+        self._scaled: list[tuple[c.Layer, SpectralLinear]] = []
         self._norms: list[_Norm] = []
-        self._table = (native.Network * len(chains))()
-        for k, (network, chain) in enumerate(zip(self._table, chains, strict=True)):
-            rows = self._describe(k, chain)
-            network.layers, network.depth = ctypes.addressof(rows), len(rows)
-            if k < self._group_size:
-                network.gx, network.from_column = self.input_grads[k].data_ptr(), from_column
+        self._joints: list[Joint] = []
+        self.output_grads: list[Panels] = []
+        self.input_grads: list[Panels] = []
+        self.outputs: list[list[Panels]] = [[] for _ in groups]
+        passing: dict[tuple[int, int], Panels] = {}
+        self.groups = [(c.Network * len(group))() for group in groups]
+        for i, (group, x) in enumerate(zip(chains, inputs, strict=True)):
+            for network, chain in zip(self.groups[i], group, strict=True):
+                rows = self._describe(i, chain, x, passing)
+                network.layers, network.depth = ctypes.addressof(rows), len(rows)
+                if i == 0:
+                    grads = self._panels(chain[0].layer.weight.shape[1] - from_column)
+                    network.gx, network.from_column = grads.address(), from_column
+                    self.input_grads.append(grads)
+        self.copies = [triple for joint in self._joints for triple in joint.copies]
         self._addresses = self._where()
+
+    def first(self, count: int) -> "ctypes.Array[c.Network]":
+        """So many networks of the first group, in memory that they share with it."""
+        return (c.Network * count)(*self.groups[0][:count])
 
     def is_current(self) -> bool:
         """Tell whether what is no parameter is as it was when the memory was taken.
@@ -138,90 +144,79 @@ class Networks:
         for part, grad in zip(self._parameters, self._grads, strict=True):
             part.grad = grad
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Evaluate all networks of as many groups as there are inputs.
+    def rescale(self) -> None:
+        """Write down the factors of the normalised layers as they are now, for a forward."""
+        for row, layer in self._scaled:
+            row.scale, row.slope = layer.slot.normalizer.scale_and_slope(layer)
 
-        Args:
-            inputs: Shape ``(batch, n)`` each, rows at any distance; the first must live until after
-                the backward.
+    def scaled(self) -> list[c.Scaled] | None:
+        """How C finds these factors after a refresh; None if only :meth:`rescale` can."""
+        found = []
+        for row, layer in self._scaled:
+            quotient = layer.slot.normalizer.quotient(layer)
+            if quotient is None:
+                return None
+            sigma, coef, capped, detached = quotient
+            found.append(c.Scaled(ctypes.addressof(row), sigma, coef, capped, detached))
+        return found
 
-        Returns:
-            ``outputs`` of these networks.
-        """
-        count = len(inputs) * self._group_size
-        for k in range(count):
-            x, network = inputs[k // self._group_size], self._table[k]
-            network.x, network.stride = x.data_ptr(), x.stride(0)
-        for scaled in self._scaled[: len(inputs)]:
-            for row, layer in scaled:
-                row.scale, row.slope = layer.slot.normalizer.scale_and_slope(layer)
-        for joint in self._joints:
-            joint.copy()
-        native.library().forward(*self._arguments(count))
-        return self.outputs[:count]
+    def _panels(self, features: int, *, is_input: bool = False) -> Panels:
+        panels = Panels(self._batch_size, features, self._like.dtype, is_input=is_input)
+        self._kept.append(panels)
+        return panels
 
-    def backward(self, *, to_weights: bool, to_input: bool) -> None:
-        """Send ``output_grads`` back through the last forward of the first group.
-
-        Args:
-            to_weights: Whether the gradients of all parameters are wanted. Overwritten, not added
-                to.
-            to_input: Whether ``input_grads`` are.
-        """
-        native.library().backward(*self._arguments(self._group_size), to_weights, to_input)
-
-    def _arguments(self, count: int) -> tuple[object, ...]:
-        is_double = self.outputs.dtype is torch.float64
-        # To wake a thread takes as long as some rows.
-        threads = min(torch.get_num_threads(), 1 + self._batch_size // _ROWS_OF_A_THREAD)
-        return self._table, count, self._batch_size, is_double, threads
-
-    def _memory(self, *shape: int) -> Tensor:
-        return self._like.new_zeros(shape)
-
-    def _describe(self, k: int, chain: Sequence["_Stage"]) -> ctypes.Array[native.Layer]:
+    def _describe(
+        self,
+        group: int,
+        chain: Sequence["_Stage"],
+        x: Panels,
+        passing: dict[tuple[int, int], Panels],
+    ) -> "ctypes.Array[Any]":
         """Write down the layers of a network as the C functions read them."""
-        rows = (native.Layer * len(chain))()
+        rows = (c.Layer * len(chain))()
         self._kept.append(rows)
-        group = k // self._group_size
+        is_trained = group == 0
         for i, (row, (layer, norm, relu)) in enumerate(zip(rows, chain, strict=True)):
-            is_last = i == len(chain) - 1
-            shape = self._batch_size, len(layer.weight)
             row.w, row.b = layer.weight.data_ptr(), _address(layer.bias)
-            row.y = _address(self.outputs[k] if is_last else self._kept_memory(*shape))
             row.m, row.n = layer.weight.shape
+            is_last = i == len(chain) - 1
+            if is_trained or is_last:
+                y = self._panels(row.m, is_input=not is_last)
+            else:
+                # Nobody asks for it later: the next network may overwrite it.
+                place = row.m, i % 2
+                y = passing[place] = passing.get(place) or self._panels(row.m)
+            row.x, row.x_rows, row.xt, row.y = x.address(), x.features, x.turned, y.address()
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
                 row.u, row.v = layer.slot.normalizer.addresses(layer)
-                self._scaled[group].append((row, layer))
+                self._scaled.append((row, layer))
             if isinstance(layer, Joint) and layer not in self._joints:
                 self._joints.append(layer)
-            if group == 0:
-                grads = self.output_grads[k] if is_last else self._kept_memory(*shape)
-                row.gy = row.ga = _address(grads)
+            if is_trained:
+                grads = self._panels(row.m)
+                row.gy = row.ga = grads.address()
                 row.gw, row.gb = self._gradients(layer)
+                if is_last:
+                    self.output_grads.append(grads)
             if norm is not None:
-                self._describe_norm(row, norm, is_trained=group == 0)
+                self._describe_norm(row, norm, is_trained=is_trained)
+            x = y
+        self.outputs[group].append(x)
         return rows
 
-    def _describe_norm(self, row: native.Layer, norm: "_Norm", *, is_trained: bool) -> None:
-        described = native.Norm(_address(norm.weight), _address(_bias(norm)))
-        shape = self._batch_size, row.m
+    def _describe_norm(self, row: c.Layer, norm: "_Norm", *, is_trained: bool) -> None:
+        described = c.Norm(_address(norm.weight), _address(_bias(norm)))
         # Without a backward what it keeps may be overwritten.
-        described.z = _address(self._kept_memory(*shape)) if is_trained else row.y
-        described.rates = _address(self._kept_memory(self._batch_size))
+        described.z = self._panels(row.m).address() if is_trained else row.y
+        described.rates = self._panels(1).address()
         described.centred = isinstance(norm, nn.LayerNorm)
         described.eps = _eps(norm, self._like.dtype)
         if is_trained:
-            row.ga = _address(self._kept_memory(*shape))
+            row.ga = self._panels(row.m).address()
             described.ggamma, described.gbeta = self._gradients(norm)
         row.norm = ctypes.pointer(described)
         self._norms.append(norm)
-
-    def _kept_memory(self, *shape: int) -> Tensor:
-        memory = self._memory(*shape)
-        self._kept.append(memory)
-        return memory
 
     def _gradients(self, module: "nn.Linear | Joint | _Norm") -> tuple[int | None, int | None]:
         """Take memory for gradients of a weight and a bias, where there are some."""
@@ -233,13 +228,13 @@ class Networks:
         """Take memory for the gradient of parameters that stand behind each other in a tensor."""
         if of is None:
             return None
-        memory = self._kept_memory(*of.shape)
+        memory = torch.zeros_like(of)
         self._parameters += parts
         self._grads += torch.split(memory, [len(x) for x in parts])
         return memory.data_ptr()
 
     def _where(self) -> list[float]:
-        layers = [layer for scaled in self._scaled for _, layer in scaled]
+        layers = [layer for _, layer in self._scaled]
         vectors = [x for layer in layers for x in layer.slot.normalizer.addresses(layer)]
         return vectors + [_eps(norm, self._like.dtype) for norm in self._norms]
 
@@ -277,3 +272,10 @@ def _eps(norm: _Norm, dtype: torch.dtype) -> float:
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
+
+
+def _copies(to: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int, int]]:
+    """One part behind the other: where to, where from, how many numbers."""
+    places = torch.split(to, [len(x) for x in parts])
+    pairs = zip(places, parts, strict=True)
+    return [(place.data_ptr(), part.data_ptr(), part.numel()) for place, part in pairs]

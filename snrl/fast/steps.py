@@ -2,7 +2,7 @@
 
 import ctypes
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import is_
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim import optimizer as torch_optimizer
 
 from snrl.spectral import native, steps
+from snrl.spectral.native import structures
 
 _OWN_HOOKS = {steps.before_step, steps.after_step}
 _RARE = ("amsgrad", "differentiable", "capturable")
@@ -41,17 +42,62 @@ def step(optimizer: Optimizer) -> None:
     Args:
         optimizer: Mutated, with its parameters, which are on the CPU.
     """
-    known = _known.setdefault(optimizer, {})
-    params = [param for group in optimizer.param_groups for param in group["params"]]
-    if not _is_plain_adam(optimizer) or not all(_is_ready(optimizer, x, known) for x in params):
+    if not is_ready(optimizer):
         optimizer.step()
         return
+    known = _known[optimizer]
     following = steps.followers(optimizer)
     steps.begin(optimizer, following)
     # What is held now may stand in other groups than before.
     for group in optimizer.param_groups:
         _step(optimizer, group, known)
     steps.end(optimizer, following)
+
+
+class Table:
+    """What C reads of parameters that some optimisers are about to step, in one call for all.
+
+    Attributes:
+        rows: A row for each parameter.
+        params: The parameters.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer], targets: Mapping[int, Tensor]) -> None:
+        """Write it down.
+
+        Args:
+            optimizers: Such that :func:`is_ready`.
+            targets: What is averaged towards a parameter, by its ``id``.
+        """
+        rows, self._kept, self.params = [], [], []
+        for optimizer in optimizers:
+            known = _known[optimizer]
+            for group in optimizer.param_groups:
+                options = _options(optimizer, group)
+                self._kept.append(options)
+                self.params += group["params"]
+                for param in group["params"]:
+                    target = targets.get(id(param))
+                    rows.append(
+                        structures.Parameter(
+                            *known[id(param)].addresses,
+                            None if target is None else target.data_ptr(),
+                            ctypes.addressof(options),
+                            *(param.numel(), len(param) if param.dim() else 1),
+                        )
+                    )
+        self.rows = (structures.Parameter * len(rows))(*rows)
+
+
+def is_ready(optimizer: Optimizer) -> bool:
+    """Tell whether an optimiser's step is one of :class:`Table`, but for who follows it.
+
+    That is, Adam or AdamW with no rare options, with no hooks of others, past its first step, and
+    with a gradient for each parameter.
+    """
+    known = _known.setdefault(optimizer, {})
+    params = (param for group in optimizer.param_groups for param in group["params"])
+    return _is_plain_adam(optimizer) and all(_is_ready(optimizer, x, known) for x in params)
 
 
 def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -> None:
@@ -64,14 +110,7 @@ def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -
         # A mode may have replaced the gradient.
         assert param.grad is not None
         table.extend((place, param.grad.data_ptr(), *rest, param.numel()))
-    options = native.AdamOptions(
-        group["lr"],
-        *group["betas"],
-        group["eps"],
-        group["weight_decay"],
-        _is_decoupled(optimizer, group),
-        group["maximize"],
-    )
+    options = _options(optimizer, group)
     native.library().adam(
         *(table.buffer_info()[0], len(params), ctypes.byref(options)),
         *(params[0].dtype is torch.float64, torch.get_num_threads()),
@@ -111,13 +150,28 @@ def _is_ready(optimizer: Optimizer, param: Tensor, known: dict[int, _Row]) -> bo
     return True
 
 
+def _options(optimizer: Optimizer, group: dict[str, Any]) -> structures.AdamOptions:
+    return structures.AdamOptions(
+        group["lr"],
+        *group["betas"],
+        group["eps"],
+        group["weight_decay"],
+        _is_decoupled(optimizer, group),
+        group["maximize"],
+    )
+
+
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:
     # Before 2.7 torch has no such option: AdamW's decay is, Adam's is not.
     return bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
 
 
 class Average:
-    """Moves target parameters towards others: SB3's ``polyak_update`` in one call."""
+    """Moves target parameters towards others: SB3's ``polyak_update`` in one call.
+
+    Attributes:
+        targets: What moves, by the ``id`` of where to.
+    """
 
     def __init__(self, params: Sequence[Tensor], target_params: Sequence[Tensor]) -> None:
         """Take parameters on the CPU, which stay where they are.
@@ -126,14 +180,15 @@ class Average:
             params: Where to.
             target_params: What moves, in the same order.
         """
-        self._kept = (params, target_params)
+        self._params = params
+        self.targets = {id(x): y for x, y in zip(params, target_params, strict=True)}
         self._table = array("q")
         for param, target in zip(params, target_params, strict=True):
             self._table.extend((target.data_ptr(), param.data_ptr(), param.numel()))
 
     def move(self, tau: float) -> None:
         """Move the target parameters, mutated, by the share ``tau``."""
-        _, targets = self._kept
+        targets = [*self.targets.values()]
         native.library().average(
             self._table.buffer_info()[0],
             len(targets),

@@ -1,16 +1,45 @@
 """What the gradient steps of all algorithms have in common."""
 
+import ctypes
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
+from torch.optim import Optimizer
 
+from snrl.fast import operations as ops
+from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
+from snrl.fast.networks import Networks
+from snrl.fast.steps import Average, Table, is_ready, step
+from snrl.fast.tape import Tape
 from snrl.fast.watch import Watch
+from snrl.spectral.native import structures as c
+from snrl.spectral.steps import followers
+
+# The sections of a tape.
+CRITIC, MOVE_CRITIC, ACTOR, MOVE_ACTOR = range(4)
+# What each step gives: the entropy coefficient and its logarithm, and sums over the batch.
+ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES = range(5)
 
 
 class Update(ABC):
-    """An algorithm's gradient steps for the networks of one model; called with their number."""
+    """An algorithm's gradient steps for the networks of one model; called with their number.
+
+    They stand on a :class:`~snrl.fast.tape.Tape` that C runs as a whole, for all steps of a call,
+    where each optimiser's step is one that C can do; otherwise section by section, with what
+    PyTorch does in between.
+    """
+
+    # To be set by a subclass: which networks get gradients, how the actor's target follows if there
+    # is one, and the slots of what _noise() gives.
+    _trained: Sequence[Networks]
+    _average: Average | None
+    _noises: Sequence[int]
 
     def __init__(self, model: Any, batch_size: int) -> None:
         """Take memory for a batch.
@@ -24,7 +53,21 @@ class Update(ABC):
         self._parts = self.parts(model)
         self._watch = Watch(self._parts)
         self._actor_watch = Watch([model.actor])
-        self._critics = Critics(model, batch_size)
+        self._critics = critics = Critics(model, batch_size)
+        self._tape = Tape(batch_size, critics.dtype, 5)
+        # Of both inputs the address and the distance of rows.
+        self._now, self._next = self._tape.slot(2), self._tape.slot(2)
+        # Addresses of rewards, of discounts, and of what the target asks.
+        self._facts = self._tape.slot(3)
+        self._targets_move, self._actor_moves = self._tape.slot(), self._tape.slot()
+        self._moves = (
+            c.Move(average=self._targets_move),
+            c.Move(average=self._actor_moves),
+        )
+        self.load = [
+            ops.load(self._now, critics.now, critics.now.features),
+            ops.load(self._next, critics.next, critics.obs_dim),
+        ]
 
     @staticmethod
     @abstractmethod
@@ -60,3 +103,114 @@ class Update(ABC):
     @abstractmethod
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
         """Compute actions for observations that are contiguous and of the networks' dtype."""
+
+    @torch.no_grad()
+    def run(self, gradient_steps: int) -> np.ndarray:
+        """Do as many gradient steps.
+
+        Returns:
+            What they gave, float64, shape ``(gradient_steps, 5)``.
+        """
+        found: list[np.ndarray] = []
+        drawn = draw(self._model, gradient_steps, self._batch_size, self._critics.dtype)
+        for batches in drawn:
+            inputs, kept = self._inputs(batches, sum(map(len, found)))
+            self._prepare()
+            tables = self._tables()
+            if tables is None:
+                found += [self._step(inputs[i : i + 1]) for i in range(len(inputs))]
+            else:
+                for move, table in zip(self._moves, tables, strict=True):
+                    move.rows, move.count = ctypes.addressof(table.rows), len(table.rows)
+                    move.tau = self._model.tau
+                found.append(self._tape.run(inputs))
+                self._moved(tables, inputs)
+            # Until here there are addresses of it.
+            del kept
+        return np.concatenate(found)
+
+    @abstractmethod
+    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tell in which gradient steps, numbered from 0, the targets move, and the actor."""
+
+    @abstractmethod
+    def _noise(self, count: int) -> list[Tensor]:
+        """Draw the noise of the next gradient steps, each of shape ``(count, batch, action_dim)``.
+
+        The addresses stand in the slots that the algorithm has reserved.
+        """
+
+    @abstractmethod
+    def _optimizers(self) -> tuple[list[Optimizer], list[Optimizer]]:
+        """List the optimisers of both moves: the critic's after others, the actor's."""
+
+    @property
+    def _targets(self) -> Mapping[int, Tensor]:
+        """What is averaged towards the actor's parameters, by the ``id`` of these."""
+        return {} if self._average is None else self._average.targets
+
+    def _prepare(self) -> None:
+        """Write down what may have changed since the last call."""
+        self._critics.heads.rescale()
+        for networks in self._trained:
+            # Somebody may have replaced or dropped them.
+            networks.give_gradients()
+
+    def _tables(self) -> tuple[Table, Table] | None:
+        """What C reads of the optimisers; None if it cannot do all of their steps."""
+        first, second = self._optimizers()
+        own = self._model.critic.optimizer
+        if not (
+            all(map(is_ready, (*first, *second)))
+            and self._critics.is_on_tape()
+            and not any(followers(x) for x in (*first, *second) if x is not own)
+        ):
+            return None
+        return Table(first, self._critics.targets), Table(second, self._targets)
+
+    def _inputs(self, batches: Batches, first: int) -> tuple[np.ndarray, list[Tensor]]:
+        """Fill the slots; gives also what they have addresses of."""
+        count = len(batches.now)
+        kept = [*batches, *self._noise(count)]
+        now, following, rewards, discounts, *noise = map(_addresses, kept)
+        inputs = np.zeros((count, self._tape.width), dtype=np.int64)
+        inputs[:, self._now], inputs[:, self._next] = now, following
+        inputs[:, self._now + 1] = batches.now.stride(1)
+        inputs[:, self._next + 1] = batches.next.stride(1)
+        inputs[:, self._facts], inputs[:, self._facts + 1] = rewards, discounts
+        if (asked := self._critics.drawn(count)) is not None:
+            kept.append(asked)
+            inputs[:, self._facts + 2] = _addresses(asked)
+        targets_move, actor_moves = self._turns(np.arange(first, first + count))
+        inputs[:, self._targets_move], inputs[:, self._actor_moves] = targets_move, actor_moves
+        for slot, addresses in zip(self._noises, noise, strict=True):
+            inputs[:, slot] = addresses
+        return inputs, kept
+
+    def _moved(self, tables: tuple[Table, Table], inputs: np.ndarray) -> None:
+        """Take note of what a tape has done."""
+        increment_version(tables[0].params)
+        self._critics.moved(targets_moved=bool(inputs[:, self._targets_move].any()))
+        if inputs[:, self._actor_moves].any():
+            increment_version([*tables[1].params, *self._targets.values()])
+
+    def _step(self, inputs: np.ndarray) -> np.ndarray:
+        """Do one gradient step, section by section."""
+        self._prepare()
+        found = self._tape.run(inputs, CRITIC, CRITIC)
+        (*others, _), (actors,) = self._optimizers()
+        for optimizer in others:
+            step(optimizer)
+        self._critics.step(self._model.tau if inputs[0, self._targets_move] else None)
+        if inputs[0, self._actor_moves]:
+            self._prepare()
+            found += self._tape.run(inputs, ACTOR, ACTOR)
+            step(actors)
+            if self._average is not None:
+                self._average.move(self._model.tau)
+        return found
+
+
+def _addresses(of: Tensor) -> np.ndarray:
+    """Where the parts of a tensor are, along its first dimension."""
+    return of.data_ptr() + np.arange(len(of)) * (of.stride(0) * of.itemsize)

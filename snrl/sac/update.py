@@ -1,18 +1,25 @@
 """The gradient step of SAC on the CPU, without autograd."""
 
+import ctypes
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.sac.policies import Actor
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from snrl.fast import eligible, update
-from snrl.fast.batches import Batches, draw
-from snrl.fast.losses import EPSILON, SquashedGaussian, least, temporal_differences
+from snrl.fast import operations as ops
 from snrl.fast.networks import Joint, Networks
-from snrl.fast.steps import step
+from snrl.fast.panels import Panels
+from snrl.fast.player import Player
+from snrl.fast.tape import copies
+from snrl.fast.update import ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES
+from snrl.spectral.native import structures as c
+from snrl.spectral.native.structures import PhaseKind
 
 
 class Losses(NamedTuple):
@@ -47,16 +54,78 @@ class Update(update.Update):
             batch_size: Transitions in a batch.
         """
         super().__init__(model, batch_size)
+        critics, tape = self._critics, self._tape
         actor: Any = model.actor
-        network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
+        now, following, dtype = critics.now, critics.next, critics.dtype
+        self._network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
         # Twice: the second is for the next observations, and not trained.
-        self._actor = Networks([[network], [network]], batch_size)
-        action_dim, dtype = actor.mu.out_features, self._critics.dtype
-        self._network = network
-        self._players: dict[int, tuple[Networks, SquashedGaussian]] = {}
-        self._policy = SquashedGaussian(batch_size, action_dim, dtype)
-        self._next_policy = SquashedGaussian(batch_size, action_dim, dtype)
-        self._actions = torch.empty(batch_size, action_dim, dtype=dtype)
+        self._actor = Networks([[self._network], [self._network]], batch_size, [now, following])
+        self._trained, self._average = (critics.heads, self._actor), None
+        self._noises = tape.slot(), tape.slot()
+        self._temperature = c.Temperature()
+        setattr(self._temperature, "from", LOG_PROB)
+        self._players: dict[tuple[int, bool], Player] = {}
+        self._copies = copies(self._actor.copies)
+
+        ent_coef = ctypes.addressof(self._temperature)
+        actions = Panels(batch_size, critics.action_dim, dtype)
+        policy, next_policy = (
+            ops.Squash(x[0], slot, to, feature)
+            for x, slot, to, feature in zip(
+                self._actor.outputs,
+                self._noises,
+                (actions, following),
+                (0, critics.obs_dim),
+                strict=True,
+            )
+        )
+        own, others = self._actor.groups
+        tape.once([ops.join(self._copies), ops.read_temperature(self._temperature)])
+        tape.on_panels(
+            [
+                *self.load,
+                ops.forward(own, keep=True),
+                policy.forward(),
+                ops.forward(others, keep=False),
+                next_policy.forward(),
+                # 0.5 · Σ mean((q - target)²)
+                *critics.compare(self._facts, 1 / batch_size, next_policy, ent_coef),
+            ]
+        )
+        tape.once(
+            [
+                ops.total(policy.total, LOG_PROB),
+                ops.total(critics.squares, SQUARES),
+                ops.to_temperature(self._temperature),
+            ]
+        )
+        tape.to_weights(critics.heads.groups[0])
+        tape.end_section()
+
+        tape.add(PhaseKind.MOVE, self._moves[0])
+        critics.follow(tape, self._targets_move)
+        tape.end_section()
+
+        # mean(ent_coef · log π - min q); of an ensemble, - mean q
+        heads = critics.heads.groups[0]
+        self._share = -1 / batch_size
+        climb = ops.least
+        if critics.ensemble is not None:
+            self._share, climb = self._share / len(heads), ops.every
+        tape.on_panels(
+            [
+                ops.copy(actions, now, critics.obs_dim),
+                ops.forward(heads, keep=False),
+                climb(heads, self._share, critics.values),
+                ops.backward(heads, to_input=True),
+                policy.backward(heads, ent_coef, self._actor.output_grads[0].address()),
+                ops.backward(own, to_input=False),
+            ]
+        )
+        tape.once([ops.total(critics.values, VALUES)])
+        tape.to_weights(own)
+        tape.end_section()
+        tape.add(PhaseKind.MOVE, self._moves[1])
 
     @staticmethod
     def parts(model: SAC) -> tuple[nn.Module, ...]:
@@ -77,104 +146,82 @@ class Update(update.Update):
             return "the actor's mean and log_std are not two alike linear layers"
         distribution = actor.action_dist
         if type(distribution) is not SquashedDiagGaussianDistribution or (
-            distribution.epsilon != EPSILON
+            distribution.epsilon != ops.EPSILON
         ):
             return "the actor's distribution is not SB3's squashed Gaussian"
         return None
 
     @torch.no_grad()
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
-        n, action_dim, dtype = len(obs), self._actions.shape[1], self._critics.dtype
-        if n not in self._players:
-            networks = Networks([[self._network]], n)
-            self._players[n] = networks, SquashedGaussian(n, action_dim, dtype)
-        networks, policy = self._players[n]
-        parameters = networks.forward(obs)[0]
-        if deterministic:
-            return parameters[:, :action_dim].tanh()
-        actions = torch.empty(n, action_dim, dtype=dtype)
-        policy.act(parameters, actions)
-        return actions
+        key = len(obs), deterministic
+        if key not in self._players:
+            self._players[key] = Player(
+                self._network, len(obs), self._critics.action_dim, _mode if deterministic else _draw
+            )
+        return self._players[key](obs, noisy=not deterministic)
 
-    @torch.no_grad()
     def __call__(self, gradient_steps: int) -> list[Losses]:
         """Do as many gradient steps.
 
         Returns:
             The losses of each.
         """
+        found = self.run(gradient_steps)
+        size, learned = self._batch_size, self._model.ent_coef_optimizer is not None
+        log_prob = found[:, LOG_PROB] / size
+        columns = (
+            found[:, ENT_COEF],
+            found[:, ENT_COEF] * log_prob + self._share * found[:, VALUES],
+            0.5 / size * found[:, SQUARES],
+            # -mean(log_ent_coef · (log π + target_entropy))
+            -found[:, LOG_ENT_COEF] * (log_prob + self._temperature.wanted),
+        )
+        rows = zip(*(x.tolist() for x in columns), strict=True)
+        return [
+            Losses(ent_coef, actor_loss, critic_loss, ent_coef_loss if learned else None)
+            for ent_coef, actor_loss, critic_loss, ent_coef_loss in rows
+        ]
+
+    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        targets_move = gradient_steps % self._model.target_update_interval == 0
+        return targets_move, np.ones_like(gradient_steps)
+
+    def _noise(self, count: int) -> list[Tensor]:
+        shape = 2, count, self._batch_size, self._critics.action_dim
+        noise = torch.empty(shape, dtype=self._critics.dtype)
+        for i in range(count):
+            noise[0, i].normal_()
+            noise[1, i].normal_()
+        return list(noise)
+
+    def _optimizers(self) -> tuple[list[Optimizer], list[Optimizer]]:
         model = self._model
-        drawn = draw(model, gradient_steps, self._batch_size, self._critics.dtype)
-        return [self._step(i, batch) for i, batch in enumerate(drawn)]
+        before = [] if model.ent_coef_optimizer is None else [model.ent_coef_optimizer]
+        return [*before, model.critic.optimizer], [model.actor.optimizer]
 
-    def _step(self, i: int, batch: Batches) -> Losses:
-        model, heads, policy, size = (
-            self._model,
-            self._critics.heads,
-            self._policy,
-            self._batch_size,
-        )
-        obs, actions = self._critics.split(batch.now)
-        next_obs, next_actions = self._critics.split(batch.next)
-
-        parameters, next_parameters = self._actor.forward(obs, next_obs)
-        policy.act(parameters, self._actions)
-        ent_coef, ent_coef_loss = self._move_ent_coef(policy.mean_log_prob)
-
-        self._next_policy.act(next_parameters, next_actions)
-        values, next_values = self._critics.forward(batch)
-        # 0.5 · Σ mean((q - target)²)
-        critic_loss = (0.5 / size) * temporal_differences(
-            values,
-            next_values,
-            batch.rewards,
-            batch.discounts,
-            1 / size,
-            heads.output_grads,
-            self._next_policy.log_prob,
-            ent_coef,
-        )
-        self._critics.to_weights()
-        self._critics.step(model.tau if i % model.target_update_interval == 0 else None)
-
-        # mean(ent_coef · log π - min q); of an ensemble, - mean q
-        actions.copy_(self._actions)
-        values = heads.forward(batch.now)
-        if self._critics.ensemble is None:
-            value = least(values, -1 / size, heads.output_grads) / size
-        else:
-            heads.output_grads.fill_(-1 / values.numel())
-            value = values.mean().item()
-        heads.backward(to_weights=False, to_input=True)
-        policy.backward(
-            parameters,
-            self._actions,
-            heads.input_grads,
-            ent_coef / size,
-            self._actor.output_grads,
-        )
-        self._actor.give_gradients()
-        self._actor.backward(to_weights=True, to_input=False)
-        step(model.actor.optimizer)
-        return Losses(ent_coef, ent_coef * policy.mean_log_prob - value, critic_loss, ent_coef_loss)
-
-    def _move_ent_coef(self, mean_log_prob: float) -> tuple[float, float | None]:
-        """The entropy coefficient as it is, and one step of it where it is learned."""
-        model = self._model
+    def _prepare(self) -> None:
+        super()._prepare()
+        model, temperature = self._model, self._temperature
         if model.ent_coef_optimizer is None:
-            return model.ent_coef_tensor.item(), None
+            temperature.log = temperature.grad = None
+            temperature.value = model.ent_coef_tensor.item()
+            return
         log_ent_coef = model.log_ent_coef
-        assert log_ent_coef is not None
-        assert isinstance(model.target_entropy, float)
-        ent_coef = log_ent_coef.exp().item()
-        # -mean(log_ent_coef · (log π + target_entropy))
-        slope = -(mean_log_prob + model.target_entropy)
-        loss = log_ent_coef.item() * slope
         if log_ent_coef.grad is None:
             log_ent_coef.grad = torch.empty_like(log_ent_coef)
-        log_ent_coef.grad.fill_(slope)
-        step(model.ent_coef_optimizer)
-        return ent_coef, loss
+        temperature.log = log_ent_coef.data_ptr()
+        temperature.grad = log_ent_coef.grad.data_ptr()
+        temperature.wanted = model.target_entropy
+
+
+def _draw(parameters: Panels, noise: int, to: Panels) -> ops.Operation:
+    """Actions drawn from a policy's mean and log_std."""
+    return ops.Squash(parameters, noise, to).forward()
+
+
+def _mode(parameters: Panels, _: int, to: Panels) -> ops.Operation:
+    """Actions that are the mode of a policy with some mean and log_std."""
+    return ops.Tanh(parameters, to, 0, parameters.features // 2).forward()
 
 
 def _is_known(actor: object) -> bool:

@@ -9,6 +9,22 @@ from torch import Tensor, nn
 from snrl.spectral.products import Factor, Link, can_scale, chain
 
 
+class Quotient(NamedTuple):
+    """``coef / sigma``, of a layer.
+
+    Attributes:
+        sigma: Address of where a refresh writes the norm, NaN where it finds none.
+        coef: The norm to hold.
+        capped: Whether it is at most 1.
+        detached: Whether no gradient flows to ``sigma``.
+    """
+
+    sigma: int
+    coef: float
+    capped: bool
+    detached: bool
+
+
 class Normalizer(Protocol):
     """What a layer needs of the module that keeps its vectors: ``SpectralNormalizer``."""
 
@@ -30,6 +46,9 @@ class Normalizer(Protocol):
 
     def scale_and_slope(self, layer: "SpectralLayer") -> tuple[float, float]:
         """Compute that function and its derivative."""
+
+    def quotient(self, layer: "SpectralLayer") -> Quotient | None:
+        """Tell how it follows from ``sigma``, if it is a quotient."""
 
     def effective_weights(self, layers: Sequence["SpectralLayer"]) -> Tensor:
         """Compute the weights that layers of one shape apply, stacked."""

@@ -15,8 +15,9 @@ from snrl.spectral import native
 from snrl.spectral.certificate import RTOL, Certificate, lipschitz_bounds, norm_bounds
 from snrl.spectral.coefficient import Coefficient, CoefOption
 from snrl.spectral.iteration import exact_sigma, sigma_estimate
-from snrl.spectral.layers import PLAIN_TYPES, SPECTRAL_TYPES, Slot, SpectralLayer
+from snrl.spectral.layers import PLAIN_TYPES, SPECTRAL_TYPES, Quotient, Slot, SpectralLayer
 from snrl.spectral.modes import Coef, Held, Mode, resolve_mode
+from snrl.spectral.modes.forward import QUOTIENTS
 from snrl.spectral.networks import Network, ScaledOutput, parameter_scales
 from snrl.spectral.products import Factor
 from snrl.spectral.refresh import as_index
@@ -272,6 +273,42 @@ class SpectralNormalizer(Stores):
         if math.isnan(sigma):
             sigma = native.sigma(layer.weight, *self.vectors(layer))
         return self.mode.factors(sigma, float(self.coef))
+
+    @property
+    def only_scales(self) -> bool:
+        """Whether nothing but :meth:`refresh` happens around an optimiser's step."""
+        mode = type(self.mode)
+        return (
+            self.is_factor
+            and mode.hold is Mode.hold
+            and mode.before_step is Mode.before_step
+            and self.coefficient.duration is None
+        )
+
+    def quotient(self, layer: SpectralLayer) -> Quotient | None:
+        """How the factor of a linear layer follows from its norm; None if by other arithmetic."""
+        capped = QUOTIENTS.get(type(self.mode))
+        if capped is None or self.coefficient.duration is not None:
+            return None
+        sigmas = self._store(layer.slot.shape).sigmas
+        address = sigmas.buffer_info()[0] + layer.slot.row * sigmas.itemsize
+        return Quotient(
+            address, self.coefficient.start, capped, getattr(self.mode, "detach", False)
+        )
+
+    def plan(self, layers: Sequence[SpectralLayer]) -> native.Plan | None:
+        """The call of C that :meth:`refresh` is for these layers, for somebody else to make.
+
+        Whoever makes it calls :meth:`followed` after it. None if it is no single call.
+        """
+        prepared = self._ready(tuple(self._rows(layers)))
+        plans = prepared.refresh.plans
+        is_one = len(plans) == 1 and bool(prepared.addresses)
+        return plans[0] if is_one and isinstance(plans[0], native.Plan) else None
+
+    def followed(self, layers: Sequence[SpectralLayer]) -> None:
+        """Take note that the vectors of these layers have followed their weights."""
+        self._note(self._rows(layers))
 
     def factor(self, layer: SpectralLayer) -> Factor | None:
         """Compute what the weight of a linear layer is multiplied by, as numbers.

@@ -209,12 +209,19 @@ class Stores(nn.Module):
             self._waiting += rows
             return
         key = tuple(rows)
+        self._ready(key).refresh(self.n_power_iterations)
+        self._note(key)
+
+    def _note(self, rows: Iterable[Row]) -> None:
+        """Remember of which weights the norms are that have just been found."""
+        for shape, row in rows:
+            self._store(shape).note(row)
+
+    def _ready(self, key: tuple[Row, ...]) -> "_Prepared":
         prepared = self._prepared.get(key)
         if prepared is None or prepared.addresses != self._addresses(key):
             prepared = self._prepared[key] = self._prepare(key)
-        prepared.refresh(self.n_power_iterations)
-        for shape, row in key:
-            self._store(shape).note(row)
+        return prepared
 
     def _prepare(self, key: tuple[Row, ...]) -> "_Prepared":
         by_shape = _by_shape(key)

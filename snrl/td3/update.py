@@ -2,16 +2,21 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from stable_baselines3 import TD3
 from stable_baselines3.td3.policies import Actor
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from snrl.fast import eligible, update
-from snrl.fast.batches import Batches, draw
-from snrl.fast.losses import temporal_differences
+from snrl.fast import operations as ops
 from snrl.fast.networks import Networks
-from snrl.fast.steps import Average, step
+from snrl.fast.panels import Panels
+from snrl.fast.player import Player
+from snrl.fast.steps import Average
+from snrl.fast.update import SQUARES, VALUES
+from snrl.spectral.native.structures import PhaseKind
 
 
 class Losses(NamedTuple):
@@ -43,21 +48,58 @@ class Update(update.Update):
             batch_size: Transitions in a batch.
         """
         super().__init__(model, batch_size)
-        columns = self._critics.obs_dim
-        first: Any = model.critic.q_networks[0]
-        # What the actor climbs: the mean of all heads of an ensemble, otherwise the first one.
-        self._climbed = (
-            Networks([[[*first]]], batch_size, from_column=columns)
-            if self._critics.ensemble is None
-            else self._critics.heads
-        )
-        actor, target = (_linear_part(x) for x in (model.actor, model.actor_target))
-        self._actor = Networks([[actor]], batch_size)
-        self._network = actor
-        self._players: dict[int, Networks] = {}
-        self._actor_target = Networks([[target]], batch_size)
+        critics, tape = self._critics, self._tape
+        now, following, dim = critics.now, critics.next, critics.action_dim
+        self._network, target = (_linear_part(x) for x in (model.actor, model.actor_target))
+        self._actor = Networks([[self._network]], batch_size, [now])
+        self._actor_target = Networks([[target]], batch_size, [following])
+        self._trained = critics.heads, self._actor
         params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
         self._average = Average(params, targets)
+        self._noises = (tape.slot(),)
+        self._players: dict[int, Player] = {}
+
+        (next_actions,) = self._actor_target.outputs[0]
+        next_policy = ops.Tanh(next_actions, following, critics.obs_dim, dim, self._noises[0])
+        tape.on_panels(
+            [
+                *self.load,
+                ops.forward(self._actor_target.groups[0], keep=False),
+                next_policy.forward(),
+                # Σ mean((q - target)²)
+                *critics.compare(self._facts, 2 / batch_size),
+            ]
+        )
+        tape.once([ops.total(critics.squares, SQUARES)])
+        tape.to_weights(critics.heads.groups[0])
+        tape.end_section()
+
+        tape.add(PhaseKind.MOVE, self._moves[0])
+        critics.follow(tape, self._targets_move)
+        tape.end_section()
+
+        # What the actor climbs: the mean of all heads of an ensemble, otherwise the first one.
+        count = 1 if critics.ensemble is None else len(critics.heads.groups[0])
+        climbed = critics.heads.first(count)
+        self._share = -1 / batch_size / count
+        (actor,), flag = self._actor.groups, self._actor_moves
+        policy = ops.Tanh(self._actor.outputs[0][0], now, critics.obs_dim, dim)
+        tape.on_panels(
+            [
+                ops.forward(actor, keep=True),
+                policy.forward(),
+                ops.forward(climbed, keep=False),
+                ops.every(climbed, self._share, critics.values),
+                ops.backward(climbed, to_input=True),
+                policy.backward(climbed, self._actor.output_grads[0].address()),
+                ops.backward(actor, to_input=False),
+            ],
+            flag,
+        )
+        tape.once([ops.total(critics.values, VALUES)], flag)
+        tape.to_weights(actor, flag)
+        tape.end_section()
+        tape.add(PhaseKind.MOVE, self._moves[1], flag)
 
     @staticmethod
     def parts(model: TD3) -> tuple[nn.Module, ...]:
@@ -76,58 +118,45 @@ class Update(update.Update):
     @torch.no_grad()
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:  # noqa: ARG002
         if len(obs) not in self._players:
-            self._players[len(obs)] = Networks([[self._network]], len(obs))
-        return self._players[len(obs)].forward(obs)[0].tanh()
+            self._players[len(obs)] = Player(
+                self._network, len(obs), self._critics.action_dim, _squashed
+            )
+        return self._players[len(obs)](obs, noisy=False)
 
-    @torch.no_grad()
     def __call__(self, gradient_steps: int) -> list[Losses]:
         """Do as many gradient steps; raises the model's count of updates.
 
         Returns:
             The losses of each.
         """
-        drawn = draw(self._model, gradient_steps, self._batch_size, self._critics.dtype)
-        return [self._step(batch) for batch in drawn]
+        _, moved = self._turns(np.arange(gradient_steps))
+        found = self.run(gradient_steps)
+        self._model._n_updates += gradient_steps
+        columns = self._share * found[:, VALUES], found[:, SQUARES] / self._batch_size
+        rows = zip(*(x.tolist() for x in columns), moved.tolist(), strict=True)
+        return [Losses(value if turn else None, loss) for value, loss, turn in rows]
 
-    def _step(self, batch: Batches) -> Losses:
-        model, heads, size = self._model, self._critics.heads, self._batch_size
-        model._n_updates += 1
-        next_obs, next_actions = self._critics.split(batch.next)
+    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        updates = self._model._n_updates + 1 + gradient_steps
+        is_actors_turn = updates % self._model.policy_delay == 0
+        return is_actors_turn, is_actors_turn
+
+    def _noise(self, count: int) -> list[Tensor]:
+        model = self._model
         # As SB3 draws it: in the dtype in which the buffer keeps actions.
-        noise = torch.empty(next_actions.shape).normal_(0, model.target_policy_noise)
-        noise = noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
-        following = self._actor_target.forward(next_obs)[0].tanh().add_(noise)
-        torch.clamp(following, -1, 1, out=next_actions)
+        noise = torch.empty(count, self._batch_size, self._critics.action_dim)
+        for one in noise:
+            one.normal_(0, model.target_policy_noise)
+        noise.clamp_(-model.target_noise_clip, model.target_noise_clip)
+        return [noise.to(self._critics.dtype)]
 
-        values, next_values = self._critics.forward(batch)
-        # Σ mean((q - target)²)
-        critic_loss = temporal_differences(
-            values, next_values, batch.rewards, batch.discounts, 2 / size, heads.output_grads
-        )
-        self._critics.to_weights()
-        is_actors_turn = model._n_updates % model.policy_delay == 0
-        self._critics.step(model.tau if is_actors_turn else None)
-        actor_loss = self._move_actor(batch.now) if is_actors_turn else None
-        return Losses(actor_loss, critic_loss / size)
+    def _optimizers(self) -> tuple[list[Optimizer], list[Optimizer]]:
+        return [self._model.critic.optimizer], [self._model.actor.optimizer]
 
-    def _move_actor(self, now: Tensor) -> float:
-        """One step on -mean(q1), or of an ensemble -mean(q); and of the target behind it."""
-        climbed = self._climbed
-        obs, actions = self._critics.split(now)
-        moved = torch.tanh(self._actor.forward(obs)[0])
-        actions.copy_(moved)
-        value = climbed.forward(now).mean()
-        climbed.output_grads.fill_(-1 / climbed.output_grads.numel())
-        climbed.backward(to_weights=False, to_input=True)
-        # ∂tanh = 1 - tanh²
-        slopes = torch.addcmul(torch.ones((), dtype=moved.dtype), moved, moved, value=-1)
-        grads = climbed.input_grads.sum(0, keepdim=True)
-        torch.mul(grads, slopes, out=self._actor.output_grads)
-        self._actor.give_gradients()
-        self._actor.backward(to_weights=True, to_input=False)
-        step(self._model.actor.optimizer)
-        self._average.move(self._model.tau)
-        return -value.item()
+
+def _squashed(x: Panels, _: int, to: Panels) -> ops.Operation:
+    """Actions of an actor that gives ``x`` before its last ``tanh``."""
+    return ops.Tanh(x, to, 0, x.features).forward()
 
 
 def _linear_part(actor: Any) -> list[nn.Module]:

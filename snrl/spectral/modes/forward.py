@@ -86,3 +86,7 @@ class Gain(Normalize):
     )
     source: ClassVar[str] = "Zhai et al. 2023, eq. 6 (sigma-reparametrisation)"
     learns_gain: ClassVar[bool] = True
+
+
+QUOTIENTS: dict[type[Mode], bool] = {Normalize: False, Bidirectional: False, Cap: True}
+"""Modes whose factor is ``coef / sigma``, and whether it is at most 1."""

@@ -10,7 +10,6 @@ import ctypes
 from array import array
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -32,72 +31,18 @@ _SIGNATURES = {
     ),
     "finish": (None, (_int, _pointer, _pointer, _long, _long, _int, _int)),
     "through_layer": (None, (_int, *(4 * (_pointer,)), _long, _long, _int)),
-    "forward": (None, (_pointer, _long, _long, _int, _int)),
-    "backward": (None, (_pointer, _long, _long, _int, _int, _int, _int)),
-    "act": (_double, (_int, *(3 * (_pointer,)), _long, _pointer, _long, _long)),
-    "act_backward": (
-        None,
-        (_int, *(3 * (_pointer,)), _long, _pointer, _long, _double, _pointer, _long, _long),
+    "panel": (_long, (_int,)),
+    "run": (
+        _int,
+        (_pointer, _long, _pointer, _long, _long, _pointer, _long, _long, _int, _int),
     ),
-    "temporal_differences": (
-        _double,
-        (
-            *(_int, _pointer, _pointer, _long, _pointer, _double),
-            *(_pointer, _pointer, _double, _pointer, _long),
-        ),
-    ),
-    "least": (_double, (_int, _pointer, _long, _double, _pointer, _long)),
     "adam": (None, (_pointer, _long, _pointer, _int, _int)),
     "average": (None, (_pointer, _long, _double, _int, _int)),
     "gather": (
         None,
         (_pointer, _long, _long, *(3 * (_pointer,)), _double, *(3 * (_pointer,)), _long, _int),
     ),
-    "use_products": (None, (_pointer, _pointer, _pointer)),
 }
-
-
-class Norm(ctypes.Structure):
-    """A ``Norm`` of ``kernel.c``."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("gamma", "beta", "z", "rates", "ggamma", "gbeta")),
-        ("centred", ctypes.c_int64),
-        ("eps", _double),
-    )
-
-
-class Layer(ctypes.Structure):
-    """A ``Layer`` of ``kernel.c``."""
-
-    _fields_ = (
-        *((name, _pointer) for name in ("w", "b", "y", "gy", "ga", "gw", "gb", "u", "v")),
-        ("norm", ctypes.POINTER(Norm)),
-        *((name, ctypes.c_int64) for name in ("m", "n", "relu")),
-        *((name, _double) for name in ("scale", "slope")),
-    )
-
-
-class Network(ctypes.Structure):
-    """A ``Network`` of ``kernel.c``."""
-
-    _fields_ = (
-        ("layers", _pointer),
-        ("depth", ctypes.c_int64),
-        ("x", _pointer),
-        ("gx", _pointer),
-        ("stride", ctypes.c_int64),
-        ("from_column", ctypes.c_int64),
-    )
-
-
-class AdamOptions(ctypes.Structure):
-    """An ``AdamOptions`` of ``kernel.c``."""
-
-    _fields_ = (
-        *((name, _double) for name in ("lr", "beta1", "beta2", "eps", "weight_decay")),
-        *((name, ctypes.c_int64) for name in ("decoupled", "maximize")),
-    )
 
 
 @cache
@@ -126,23 +71,6 @@ def library() -> ctypes.CDLL:
     loaded = _load()
     assert loaded is not None
     return loaded
-
-
-@cache
-def has_products() -> bool:
-    """Tell whether torch's BLAS could be found, which ``forward`` and ``backward`` call."""
-    if not is_available():
-        return False
-    try:
-        blas = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        products = (blas.sgemm_, blas.dgemm_)
-    except (OSError, AttributeError):
-        return False
-    # MKL would start threads of its own in each of ours.
-    set_threads = getattr(blas, "MKL_Set_Num_Threads_Local", None)
-    functions = (*products, set_threads)
-    library().use_products(*(f and ctypes.cast(f, _pointer) for f in functions))
-    return True
 
 
 def takes(weight: Tensor) -> bool:
@@ -244,13 +172,18 @@ class Plan:
             batches: Matrices of any shapes and one dtype, such that :func:`can_refresh`.
         """
         self._is_double = batches[0].weights[0].dtype is torch.float64
-        self._table = array("q")
+        self._table: array[int] = array("q")
         for weights, (u, block, direction), rows, sigmas in batches:
             (m, n), r = weights[0].shape, block.shape[1]
             for weight, row in zip(weights, rows, strict=True):
                 parts = (weight, u[row], block[row], direction[row])
                 sigma = sigmas.buffer_info()[0] + row * sigmas.itemsize
                 self._table.extend((*(part.data_ptr() for part in parts), m, n, r, sigma))
+
+    @property
+    def table(self) -> "array[int]":
+        """What the C function reads, eight numbers for a matrix; valid as long as this lives."""
+        return self._table
 
     def __call__(self, n_power_iterations: int, rtol: float, max_steps: int) -> None:
         """Carry the vectors, in place; the arguments are those of ``tracking.track``.

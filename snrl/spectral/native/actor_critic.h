@@ -1,86 +1,182 @@
-/* What stands between the networks of an actor-critic update; included once for each REAL. */
+/* What stands between the networks of an actor-critic update, on a panel; included once for each
+ * REAL. Of a matrix in panels, ROWS_OF gives the first of its features for panel p. */
 
-/* Actions tanh(mean + std · noise) and their log-probability, with std = exp(log_std clamped) and
- * mean and log_std side by side in the rows of y. Overwrites noise with std · noise. Returns the sum
- * of the log-probabilities. */
-static double NAME(act)(const REAL *y, REAL *noise, REAL *actions, long stride, REAL *log_prob,
-                        long batch, long dim) {
+#define ROWS_OF(matrix, features) ((REAL *)(matrix) + p * (features) * PANEL)
+
+/* Rows of a matrix in memory, stride apart, to the first features of a panel, and to what
+ * to_weights() reads where that is wanted. */
+static void NAME(load)(const Load *load, const int64_t *in, long p, long rows, long panels) {
+    const long stride = in[load->slot + 1], width = load->width;
+    const REAL *x = (const REAL *)in[load->slot] + p * PANEL * stride;
+    REAL *out = ROWS_OF(load->to, load->to_rows);
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < width; c++) out[c * PANEL + r] = x[r * stride + c];
+    for (long first = 0; load->xt && first < width; first += PANEL)
+        for (long r = 0; r < rows; r++)
+            for (long c = first; c < width && c < first + PANEL; c++)
+                ((REAL *)load->xt)[(first * panels + p * PANEL + r) * PANEL + c - first] =
+                    x[r * stride + c];
+}
+
+static void NAME(store)(const Load *store, const int64_t *in, long p, long rows) {
+    const long stride = in[store->slot + 1];
+    REAL *x = (REAL *)in[store->slot] + p * PANEL * stride;
+    const REAL *from = ROWS_OF(store->to, store->to_rows);
+    for (long r = 0; r < rows; r++)
+        for (long c = 0; c < store->width; c++) x[r * stride + c] = from[c * PANEL + r];
+}
+
+static void NAME(copy)(const Copy *copy, long p) {
+    memcpy(ROWS_OF(copy->to, copy->to_rows), ROWS_OF(copy->from, copy->width),
+           sizeof(REAL) * copy->width * PANEL);
+}
+
+/* Actions tanh(mean + std · noise) and their log-probability, with std = exp(log_std clamped), mean and
+ * log_std being features behind each other, and noise a matrix in memory. Keeps std · noise. */
+static void NAME(squash)(const Squash *squash, const int64_t *in, long p, long rows) {
+    const long dim = squash->dim;
     const REAL half_log_tau = (REAL)0.91893853320467274178;
+    const REAL *mean = ROWS_OF(squash->y, 2 * dim), *log_std = mean + dim * PANEL;
+    const REAL *noise = (const REAL *)in[squash->slot] + p * PANEL * dim;
+    REAL *spread = ROWS_OF(squash->spread, dim), *actions = ROWS_OF(squash->to, squash->to_rows);
+    REAL *log_prob = ROWS_OF(squash->log_prob, 1);
     double total = 0;
-    for (long i = 0; i < batch; i++) {
-        const REAL *mean = y + 2 * dim * i, *log_std = mean + dim;
-        REAL *eps = noise + dim * i, *a = actions + stride * i, sum = 0;
+    for (long r = 0; r < rows; r++) {
+        REAL sum = 0;
         for (long c = 0; c < dim; c++) {
-            const REAL low = log_std[c] < -20 ? -20 : log_std[c], s = low > 2 ? 2 : low;
-            const REAL spread = EXP(s) * eps[c];
-            a[c] = TANH(mean[c] + spread);
-            sum -= eps[c] * eps[c] / 2 + s + half_log_tau + LOG(1 - a[c] * a[c] + (REAL)1e-6);
-            eps[c] = spread;
+            const long at = c * PANEL + r;
+            const REAL low = log_std[at] < -20 ? -20 : log_std[at], s = low > 2 ? 2 : low;
+            const REAL eps = noise[r * dim + c], wide = EXP(s) * eps, a = TANH(mean[at] + wide);
+            sum -= eps * eps / 2 + s + half_log_tau + LOG(1 - a * a + (REAL)1e-6);
+            spread[at] = wide, actions[at] = a;
         }
-        log_prob[i] = sum;
+        log_prob[r] = sum;
         total += sum;
     }
-    return total;
+    squash->total[p] = total;
 }
 
-/* Gradients of mean and log_std, side by side in gy, of count · batch gradients of the actions, which
- * are added up, and one of every log-probability. */
-static void NAME(act_backward)(const REAL *y, const REAL *spread, const REAL *actions, long stride,
-                               const REAL *to_actions, long count, double to_log_prob, REAL *gy,
-                               long batch, long dim) {
-    for (long i = 0; i < batch; i++) {
-        const REAL *log_std = y + 2 * dim * i + dim, *a = actions + stride * i;
-        REAL *to_mean = gy + 2 * dim * i, *to_log_std = to_mean + dim;
-        for (long c = 0; c < dim; c++) {
+/* Gradients of mean and log_std from those of the actions, of count networks, which are added up, and
+ * one of every log-probability. */
+static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) {
+    const Squash *squash = back->of;
+    const long dim = squash->dim;
+    const REAL to_log_prob = (REAL)(*back->ent_coef / batch);
+    const REAL *log_std = ROWS_OF(squash->y, 2 * dim) + dim * PANEL;
+    const REAL *spread = ROWS_OF(squash->spread, dim);
+    const REAL *actions = ROWS_OF(squash->to, squash->to_rows);
+    REAL *to_mean = ROWS_OF(back->gy, 2 * dim), *to_log_std = to_mean + dim * PANEL;
+    for (long c = 0; c < dim; c++)
+        for (long r = 0; r < rows; r++) {
+            const long at = c * PANEL + r;
             REAL g = 0;
-            for (long k = 0; k < count; k++) g += to_actions[(k * batch + i) * dim + c];
-            const REAL rest = 1 - a[c] * a[c];
-            g += (REAL)(2 * to_log_prob) * a[c] / (rest + (REAL)1e-6);
-            to_mean[c] = g * rest;
-            const int inside = log_std[c] >= -20 && log_std[c] <= 2;
-            to_log_std[c] = inside ? to_mean[c] * spread[dim * i + c] - (REAL)to_log_prob : 0;
+            for (long k = 0; k < back->count; k++) g += ROWS_OF(back->networks[k].gx, dim)[at];
+            const REAL a = actions[at], rest = 1 - a * a;
+            g += 2 * to_log_prob * a / (rest + (REAL)1e-6);
+            to_mean[at] = g * rest;
+            const int inside = log_std[at] >= -20 && log_std[at] <= 2;
+            to_log_std[at] = inside ? to_mean[at] * spread[at] - to_log_prob : 0;
         }
-    }
 }
 
-/* Errors q - (reward + discount · (min target - ent_coef · log_prob)), times share, to errors;
- * log_prob may be NULL. Returns the sum of their squares, without the share. */
-static double NAME(temporal_differences)(const REAL *q, const REAL *target, long count,
-                                         const REAL *log_prob, double ent_coef,
-                                         const REAL *rewards, const REAL *discounts, double share,
-                                         REAL *errors, long batch) {
+/* Actions tanh(y), and with noise, a matrix in memory, the sum of both clamped to [-1, 1]. */
+static void NAME(tanh)(const Tanh *op, const int64_t *in, long p, long rows) {
+    const REAL *y = ROWS_OF(op->y, op->y_rows);
+    const REAL *noise = op->slot < 0 ? NULL : (const REAL *)in[op->slot] + p * PANEL * op->dim;
+    REAL *actions = ROWS_OF(op->to, op->to_rows);
+    for (long c = 0; c < op->dim; c++)
+        for (long r = 0; r < rows; r++) {
+            REAL a = TANH(y[c * PANEL + r]);
+            if (noise) {
+                a += noise[r * op->dim + c];
+                a = a < -1 ? -1 : a > 1 ? 1 : a;
+            }
+            actions[c * PANEL + r] = a;
+        }
+}
+
+/* Gradients of y from those of tanh(y), of count networks, which are added up: ∂tanh = 1 - tanh². */
+static void NAME(untanh)(const Untanh *back, long p, long rows) {
+    const Tanh *op = back->of;
+    const REAL *actions = ROWS_OF(op->to, op->to_rows);
+    REAL *gy = ROWS_OF(back->gy, op->dim);
+    for (long c = 0; c < op->dim; c++)
+        for (long r = 0; r < rows; r++) {
+            const long at = c * PANEL + r;
+            REAL g = 0;
+            for (long k = 0; k < back->count; k++) g += ROWS_OF(back->networks[k].gx, op->dim)[at];
+            gy[at] = g * (1 - actions[at] * actions[at]);
+        }
+}
+
+/* What network k gives, one feature, and its gradient. */
+#define VALUES(k, networks) ROWS_OF((networks)[k].layers[(networks)[k].depth - 1].y, 1)
+#define GRADS(k, networks) ROWS_OF((networks)[k].layers[(networks)[k].depth - 1].gy, 1)
+
+/* Gradients share · (q - (reward + discount · (min target - ent_coef · log_prob))), the least value
+ * being that of all targets or of those that are listed; log_prob may be NULL. */
+static void NAME(differences)(const Differences *op, const int64_t *in, long p, long rows) {
+    const REAL *rewards = (const REAL *)in[op->slot] + p * PANEL;
+    const REAL *discounts = (const REAL *)in[op->slot + 1] + p * PANEL;
+    const int64_t *listed = op->subset ? (const int64_t *)in[op->slot + 2] : NULL;
+    const long asked = op->subset ? op->subset : op->count;
+    REAL wanted[PANEL] = {0};
     double squares = 0;
-    for (long i = 0; i < batch; i++) {
-        REAL value = target[i];
-        for (long k = 1; k < count; k++) {
-            const REAL other = target[k * batch + i];
-            value = other < value || isnan(other) ? other : value;
+    for (long r = 0; r < rows; r++) {
+        REAL value = 0;
+        for (long k = 0; k < asked; k++) {
+            const REAL other = VALUES(listed ? listed[k] : k, op->targets)[r];
+            value = !k || other < value || isnan(other) ? other : value;
         }
-        if (log_prob) value -= (REAL)ent_coef * log_prob[i];
-        const REAL wanted = rewards[i] + discounts[i] * value;
-        for (long k = 0; k < count; k++) {
-            const REAL error = q[k * batch + i] - wanted;
+        if (op->log_prob)
+            value -= (REAL)*op->ent_coef * ROWS_OF(op->log_prob, 1)[r];
+        wanted[r] = rewards[r] + discounts[r] * value;
+    }
+    for (long k = 0; k < op->count; k++) {
+        const REAL *q = VALUES(k, op->networks);
+        REAL *grads = GRADS(k, op->networks);
+        for (long r = 0; r < PANEL; r++) grads[r] = 0;
+        for (long r = 0; r < rows; r++) {
+            const REAL error = q[r] - wanted[r];
             squares += (double)error * error;
-            errors[k * batch + i] = error * (REAL)share;
+            grads[r] = error * (REAL)op->share;
         }
     }
-    return squares;
+    op->total[p] = squares;
 }
 
-/* share where a value is the least of its column, and else 0, to grads. Returns the sum of the
- * least values. */
-static double NAME(least)(const REAL *q, long count, double share, REAL *grads, long batch) {
+/* Gradient share where a value is the least of its row, and else 0; sums the least values. */
+static void NAME(least)(const Climb *op, long p, long rows) {
     double total = 0;
-    for (long i = 0; i < batch; i++) {
+    for (long k = 0; k < op->count; k++)
+        for (long r = 0; r < PANEL; r++) GRADS(k, op->networks)[r] = 0;
+    for (long r = 0; r < rows; r++) {
         long best = 0;
-        for (long k = 0; k < count; k++) {
-            grads[k * batch + i] = 0;
-            if (q[k * batch + i] < q[best * batch + i] || isnan(q[k * batch + i])) best = k;
+        for (long k = 1; k < op->count; k++) {
+            const REAL value = VALUES(k, op->networks)[r], low = VALUES(best, op->networks)[r];
+            if (value < low || isnan(value)) best = k;
         }
-        grads[best * batch + i] = (REAL)share;
-        total += q[best * batch + i];
+        GRADS(best, op->networks)[r] = (REAL)op->share;
+        total += VALUES(best, op->networks)[r];
     }
-    return total;
+    op->total[p] = total;
+}
+
+/* Gradient share of every value; sums them. */
+static void NAME(all)(const Climb *op, long p, long rows) {
+    double total = 0;
+    for (long k = 0; k < op->count; k++) {
+        for (long r = 0; r < PANEL; r++) GRADS(k, op->networks)[r] = r < rows ? (REAL)op->share : 0;
+        for (long r = 0; r < rows; r++) total += VALUES(k, op->networks)[r];
+    }
+    op->total[p] = total;
+}
+
+/* The entropy coefficient as it is, of its logarithm where that is learned. */
+static void NAME(read_temperature)(Temperature *t, double *results) {
+    if (t->log) t->value = EXP(*(const REAL *)t->log);
+    results[0] = t->value;
+    results[1] = t->log ? *(const REAL *)t->log : 0;
 }
 
 /* One step of Adam (Kingma & Ba 2015, algorithm 1, arranged as in torch), for one parameter; its

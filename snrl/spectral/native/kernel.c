@@ -4,10 +4,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#define THREAD ((long)omp_get_thread_num())
+#define THREADS ((long)omp_get_num_threads())
+#else
+#define THREAD 0L
+#define THREADS 1L
+#endif
+
 #define MAX_BASIS 48
 /* Of a register tile: as many sums as the sixteen registers of AVX2 hold. */
 #define LANES 8
 #define ROWS 8
+/* Bytes of a vector register, and rows of a product's tile: as many sums of two registers as there are
+ * registers for. */
+#if defined(__AVX512F__)
+#define VECTOR 64
+#define TILE 8
+#elif defined(__AVX__)
+#define VECTOR 32
+#define TILE 6
+#else
+#define VECTOR 16
+#define TILE 6
+#endif
+#define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
+/* Rows of a batch up to which each is treated by itself. */
+#define FEW 2
+/* How a count is cut: piece p of pieces covers PART(p) to PART(p + 1) of the whole. */
+#define PART(p, pieces, whole) ((whole) * (p) / (pieces))
 /* Columns summed at once, and entries below which a second thread takes longer to wake. */
 #define STRIP 64
 #define WORTH_A_THREAD 16384
@@ -62,25 +88,6 @@ static void symmetric_eigen(double *restrict a, long size, double *restrict valu
     }
 }
 
-/* The products of BLAS, as Fortran calls them; torch has them. */
-typedef void Product32(const char *, const char *, const int *, const int *, const int *,
-                       const float *, const float *, const int *, const float *, const int *,
-                       const float *, float *, const int *);
-typedef void Product64(const char *, const char *, const int *, const int *, const int *,
-                       const double *, const double *, const int *, const double *, const int *,
-                       const double *, double *, const int *);
-static Product32 *sgemm;
-static Product64 *dgemm;
-
-/* Sets the number of threads that BLAS uses when called by this thread, and gives what it was; NULL
- * where BLAS by itself uses one thread in a parallel region. */
-typedef int OwnThreads(int);
-static OwnThreads *own_threads;
-
-void use_products(Product32 *single, Product64 *twice, OwnThreads *set) {
-    sgemm = single, dgemm = twice, own_threads = set;
-}
-
 /* Of the rows a of a matrix: z = (a - mean) · rate with rate = 1 / sqrt(mean of (a - mean)² + eps),
  * which are kept, and then gamma z + beta; without the mean where it is not centred. gamma and beta
  * may be NULL; ggamma and gbeta, which take their gradients, with them. */
@@ -91,26 +98,24 @@ typedef struct {
     double eps;
 } Norm;
 
-/* y = max(0, norm(a)) with a = scale · x wᵀ + b, without the rectifier where relu is 0: w is (m, n),
- * y (batch, m). b and norm may be NULL. gy, ga, gw and gb take gradients; without a norm ga is gy,
- * and gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
+/* y = max(0, norm(a)) with a = scale · w x + b, without the rectifier where relu is 0: w is (m, n). x, of
+ * x_rows features of which the first n count, y, gy and ga are in panels; gy, ga, gw and gb take
+ * gradients, and xt is x as to_weights() reads it. b and norm may be NULL; without a norm ga is gy, and
+ * gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
 typedef struct {
-    const void *w, *b;
-    void *y, *gy, *ga, *gw, *gb;
+    const void *w, *b, *x;
+    void *xt, *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
     const Norm *norm;
-    int64_t m, n, relu;
+    int64_t m, n, x_rows, relu;
     double scale, slope;
 } Layer;
 
-/* x is (batch, n) of the first layer, its rows stride apart; gx takes its gradient, from from_column
- * on, rows behind each other. */
+/* gx takes the gradient of the input, from from_column on. */
 typedef struct {
-    const Layer *layers;
-    int64_t depth;
-    const void *x;
+    Layer *layers;
     void *gx;
-    int64_t stride, from_column;
+    int64_t depth, from_column;
 } Network;
 
 typedef struct {
@@ -118,26 +123,176 @@ typedef struct {
     int64_t decoupled, maximize;
 } AdamOptions;
 
+/* A tape is a list of phases; each is done by all threads before the next begins, and the whole list
+ * once for each gradient step. What changes from step to step it finds in slots: addresses, strides,
+ * flags. A phase whose flag is a slot that holds 0 is left out. */
+enum { ON_PANELS, ONCE, TO_WEIGHTS, THROUGH_SIGMA, MOVE, REFRESH };
+typedef struct {
+    int64_t kind, flag;
+    const void *arguments;
+    int64_t count;
+} Phase;
+
+enum {
+    LOAD, STORE, COPY, FORWARD, BACKWARD, SQUASH, UNSQUASH, TANH_OF, UNTANH, DIFFERENCES, LEAST, ALL,
+    SUM, READ_TEMPERATURE, TO_TEMPERATURE, JOIN, SCALE
+};
+typedef struct {
+    int64_t kind;
+    void *arguments;
+} Operation;
+
+/* Panels first to last of all those of a batch. */
+typedef struct {
+    long first, last, panels, batch;
+} Part;
+
+/* Of the arguments of operations: slot is that of an address (for load and store that of a stride
+ * follows), to_rows the number of features in a panel of to, total and parts have an entry for each
+ * panel. */
+typedef struct {
+    int64_t slot, width;
+    void *to;
+    int64_t to_rows;
+    void *xt;
+} Load;
+
+typedef struct {
+    const void *from;
+    int64_t width;
+    void *to;
+    int64_t to_rows;
+} Copy;
+
+typedef struct {
+    const Network *networks;
+    int64_t count, option;
+} Through;
+
+typedef struct {
+    const void *y;
+    int64_t dim, slot;
+    void *spread, *to;
+    int64_t to_rows;
+    void *log_prob;
+    double *total;
+} Squash;
+
+typedef struct {
+    const Squash *of;
+    const Network *networks;
+    int64_t count;
+    void *gy;
+    const double *ent_coef;
+} Unsquash;
+
+typedef struct {
+    const void *y;
+    int64_t y_rows, dim, slot;
+    void *to;
+    int64_t to_rows;
+} Tanh;
+
+typedef struct {
+    const Tanh *of;
+    const Network *networks;
+    int64_t count;
+    void *gy;
+} Untanh;
+
+typedef struct {
+    const Network *networks, *targets;
+    int64_t count, subset, slot;
+    const void *log_prob;
+    const double *ent_coef;
+    double share, *total;
+} Differences;
+
+typedef struct {
+    const Network *networks;
+    int64_t count;
+    double share, *total;
+} Climb;
+
+typedef struct {
+    const double *parts;
+    int64_t to;
+} Sum;
+
+/* The entropy coefficient: value, or where log is not NULL its exponential, and where the gradient of the
+ * logarithm goes, or NULL; from is where the results have the sum of the log-probabilities. */
+typedef struct {
+    double value;
+    const void *log;
+    void *grad;
+    double wanted;
+    int64_t from;
+} Temperature;
+
+/* table: for each copy where to, where from, and how many numbers. */
+typedef struct {
+    const int64_t *table;
+    int64_t count;
+} Join;
+
+/* f(sigma) = coef / sigma, or the lesser of this and 1 if capped, with or without a derivative. */
+typedef struct {
+    Layer *layer;
+    const double *sigma;
+    double coef;
+    int64_t capped, detached;
+} Scaled;
+
+typedef struct {
+    const Scaled *rows;
+    int64_t count;
+} Scale;
+
+/* A parameter, its gradient, moments, count of steps, what is averaged towards it or NULL; of rows
+ * that count together so many numbers. */
+typedef struct {
+    void *p, *g, *m, *v;
+    float *steps;
+    void *target;
+    const AdamOptions *options;
+    int64_t count, rows;
+} Parameter;
+
+/* Targets move by tau, in steps whose slot average is not 0. */
+typedef struct {
+    const Parameter *rows;
+    int64_t count, average;
+    double tau;
+} Move;
+
+/* table as refresh() takes it: count matrices, and then the targets', in steps whose slot is not 0. */
+typedef struct {
+    const int64_t *table;
+    int64_t count, targets, slot, n_power_iterations;
+    double rtol;
+    int64_t max_steps;
+} Refresh;
+
 #define REAL float
 #define NAME(function) function##_float32
 #define ABS fabsf
 #define SQRT sqrtf
 #define EPSILON FLT_EPSILON
-#define GEMM sgemm
 #define EXP expf
 #define LOG logf
 #define TANH tanhf
 #include "kernel.h"
 #include "layer.h"
+#include "product.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
+#include "tape.h"
 #undef REAL
 #undef NAME
 #undef ABS
 #undef SQRT
 #undef EPSILON
-#undef GEMM
 #undef EXP
 #undef LOG
 #undef TANH
@@ -146,49 +301,53 @@ typedef struct {
 #define ABS fabs
 #define SQRT sqrt
 #define EPSILON DBL_EPSILON
-#define GEMM dgemm
 #define EXP exp
 #define LOG log
 #define TANH tanh
 #include "kernel.h"
 #include "layer.h"
+#include "product.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
+#include "tape.h"
 
 /* table: for each matrix the addresses of W (m, n), u (m), block (r, n) and direction (r, n), all
  * contiguous, then m, n and r, and where to write the norm that was found: nothing is written where
- * a matrix is zero or not finite. Returns 0, or 1 if there is no memory for the scratch space. */
-int refresh(const int64_t *table, long count, int is_double, long n_power_iterations, double rtol,
-            long max_steps, int threads) {
+ * a matrix is zero or not finite. By all threads of a parallel region. */
+static void refresh_all(const int64_t *table, long count, int is_double, long n_power_iterations,
+                        double rtol, long max_steps, int *failed) {
     size_t most = 0;
     for (long k = 0; k < count; k++) {
         const size_t m = table[8 * k + 4], n = table[8 * k + 5], r = table[8 * k + 6];
         const size_t needed = 6 * r * (n + m) + LANES * n;
         most = needed > most ? needed : most;
     }
-    most *= is_double ? sizeof(double) : sizeof(float);
+    void *scratch = malloc(most * (is_double ? sizeof(double) : sizeof(float)));
+#pragma omp for schedule(dynamic)
+    for (long k = 0; k < count; k++) {
+        const int64_t *row = table + 8 * k;
+        if (!scratch)
+#pragma omp atomic write
+            *failed = 1;
+        else if (is_double)
+            track_float64((const double *)row[0], row[4], row[5], row[6], (double *)row[1],
+                          (double *)row[2], (double *)row[3], scratch, n_power_iterations, rtol,
+                          max_steps, (double *)row[7]);
+        else
+            track_float32((const float *)row[0], row[4], row[5], row[6], (float *)row[1],
+                          (float *)row[2], (float *)row[3], scratch, n_power_iterations, rtol,
+                          max_steps, (double *)row[7]);
+    }
+    free(scratch);
+}
+
+/* Returns 0, or 1 if there is no memory for the scratch space. */
+int refresh(const int64_t *table, long count, int is_double, long n_power_iterations, double rtol,
+            long max_steps, int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1 && count > 1)
-    {
-        void *scratch = malloc(most);
-#pragma omp for schedule(dynamic)
-        for (long k = 0; k < count; k++) {
-            const int64_t *row = table + 8 * k;
-            if (!scratch)
-#pragma omp atomic write
-                failed = 1;
-            else if (is_double)
-                track_float64((const double *)row[0], row[4], row[5], row[6], (double *)row[1],
-                              (double *)row[2], (double *)row[3], scratch, n_power_iterations,
-                              rtol, max_steps, (double *)row[7]);
-            else
-                track_float32((const float *)row[0], row[4], row[5], row[6], (float *)row[1],
-                              (float *)row[2], (float *)row[3], scratch, n_power_iterations, rtol,
-                              max_steps, (double *)row[7]);
-        }
-        free(scratch);
-    }
+    refresh_all(table, count, is_double, n_power_iterations, rtol, max_steps, &failed);
     return failed;
 }
 
@@ -219,98 +378,107 @@ void through_layer(int is_double, const void *g, const void *y, void *out, void 
         through_layer_float32(g, y, out, sums, rows, cols, threads);
 }
 
-/* How a count of tasks is cut so that there is a piece for each thread: piece p of pieces covers
- * PART(p) to PART(p + 1) of the whole. */
-#define PIECES(count, threads) (((threads) + (count) - 1) / (count))
-#define PART(p, pieces, whole) ((whole) * (p) / (pieces))
+/* Rows of a batch in a panel. */
+long panel(int is_double) { return 2 * VECTOR / (is_double ? sizeof(double) : sizeof(float)); }
 
-void forward(const Network *networks, long count, long batch, int is_double, int threads) {
-    const long pieces = PIECES(count, threads);
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        const int before = own_threads ? own_threads(1) : 0;
-#pragma omp for schedule(dynamic)
-        for (long t = 0; t < count * pieces; t++) {
-            const long k = t / pieces, p = t % pieces;
-            const long first = PART(p, pieces, batch), last = PART(p + 1, pieces, batch);
+/* Each thread has its own part of every batch and of every weight, by rows, in all phases: what one core
+ * has in its cache may be slow to reach for another. */
+static long share(long rows, long unit) {
+    const long units = (rows + unit - 1) / unit, found = PART(THREAD, THREADS, units) * unit;
+    return found < rows ? found : rows;
+}
+
+static long share_end(long rows, long unit) {
+    const long units = (rows + unit - 1) / unit, found = PART(THREAD + 1, THREADS, units) * unit;
+    return found < rows ? found : rows;
+}
+
+static void weights_of(const Network *networks, long count, long batch, int is_double) {
+    for (long k = 0; k < count; k++)
+        for (long i = 0; i < networks[k].depth; i++) {
+            const Layer *layer = networks[k].layers + i;
+            const long first = share(layer->m, TILE), last = share_end(layer->m, TILE);
             if (is_double)
-                forward_float64(networks + k, first, last);
+                to_weights_float64(layer, batch, first, last);
             else
-                forward_float32(networks + k, first, last);
+                to_weights_float32(layer, batch, first, last);
         }
-        if (own_threads) own_threads(before);
-    }
 }
 
-/* Reads the gradient of what each network gave in the gy of its last layer, and overwrites all gy and
- * ga. */
-void backward(const Network *networks, long count, long batch, int is_double, int threads,
-              int to_weights, int to_input) {
-    const long pieces = PIECES(count, threads), depth = networks->depth;
+static void move_all(const Move *move, const int64_t *in, int is_double) {
+    const int averages = move->average < 0 ? 0 : in[move->average] != 0;
+    for (long k = 0; k < move->count; k++) {
+        const Parameter *row = move->rows + k;
+        const long width = row->rows ? row->count / row->rows : 0;
+        const long first = share(row->rows, TILE) * width;
+        const long n = share_end(row->rows, TILE) * width - first;
+        if (is_double)
+            move_float64(row, first, n, averages, move->tau);
+        else
+            move_float32(row, first, n, averages, move->tau);
+    }
+#pragma omp barrier
+#pragma omp single
+    for (long k = 0; k < move->count; k++) ++*move->rows[k].steps;
+}
+
+/* Runs a tape: in has width slots for each of the steps, and results as many numbers as results_width.
+ * Returns 0, or 1 if there is no memory for scratch space. */
+int run(const Phase *phases, long count, const int64_t *inputs, long width, long steps,
+        double *results, long results_width, long batch, int is_double, int threads) {
+    const long panels = (batch + panel(is_double) - 1) / panel(is_double);
+    int failed = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        const int before = own_threads ? own_threads(1) : 0;
-#pragma omp for schedule(dynamic)
-        for (long t = 0; t < count * pieces; t++) {
-            const long k = t / pieces, p = t % pieces;
-            const long first = PART(p, pieces, batch), last = PART(p + 1, pieces, batch);
-            if (is_double)
-                backward_float64(networks + k, first, last, to_input);
-            else
-                backward_float32(networks + k, first, last, to_input);
-        }
-        if (to_weights) {
-#pragma omp for schedule(dynamic)
-            for (long t = 0; t < count * depth * pieces; t++) {
-                const long k = t / pieces / depth, i = t / pieces % depth, p = t % pieces;
-                const long m = networks[k].layers[i].m;
-                const long first = PART(p, pieces, m), last = PART(p + 1, pieces, m);
-                if (is_double)
-                    to_weights_float64(networks + k, i, batch, first, last);
-                else
-                    to_weights_float32(networks + k, i, batch, first, last);
+    for (long s = 0; s < steps; s++) {
+        const int64_t *in = inputs + s * width;
+        double *out = results + s * results_width;
+        const Part part = {PART(THREAD, THREADS, panels), PART(THREAD + 1, THREADS, panels), panels,
+                           batch};
+        for (const Phase *phase = phases; phase < phases + count; phase++) {
+            const Operation *ops = phase->arguments;
+            const Network *networks = phase->arguments;
+            if (phase->flag >= 0 && !in[phase->flag]) continue;
+            switch (phase->kind) {
+            case ON_PANELS:
+                for (long k = 0; k < phase->count; k++)
+                    if (is_double)
+                        on_panels_float64(ops + k, in, &part);
+                    else
+                        on_panels_float32(ops + k, in, &part);
+                break;
+            case ONCE:
+                for (long k = 0; !THREAD && k < phase->count; k++)
+                    if (is_double)
+                        once_float64(ops + k, batch, out);
+                    else
+                        once_float32(ops + k, batch, out);
+                break;
+            case TO_WEIGHTS: weights_of(networks, phase->count, batch, is_double); break;
+            case THROUGH_SIGMA:
+                for (long k = 0; k < phase->count; k++)
+                    for (long i = THREAD; i < networks[k].depth; i += THREADS) {
+                        const Layer *layer = networks[k].layers + i;
+                        if (layer->slope != 0)
+                            through_sigma(is_double, layer->gw, layer->w, layer->m, layer->n,
+                                          layer->u, layer->v, layer->slope / layer->scale, 1);
+                    }
+                break;
+            case MOVE: move_all(phase->arguments, in, is_double); break;
+            case REFRESH: {
+                const Refresh *r = phase->arguments;
+                const long chosen = r->count + (r->slot >= 0 && in[r->slot] ? r->targets : 0);
+                for (long k = 0; !THREAD && k < chosen; k++)
+                    *(double *)r->table[8 * k + 7] = NAN;
+#pragma omp barrier
+                refresh_all(r->table, chosen, is_double, r->n_power_iterations, r->rtol,
+                            r->max_steps, &failed);
+                break;
             }
-#pragma omp for schedule(dynamic)
-            for (long t = 0; t < count * depth; t++) {
-                const Layer *layer = networks[t / depth].layers + t % depth;
-                if (layer->slope != 0)
-                    through_sigma(is_double, layer->gw, layer->w, layer->m, layer->n, layer->u,
-                                  layer->v, layer->slope / layer->scale, 1);
             }
+#pragma omp barrier
         }
-        if (own_threads) own_threads(before);
     }
-}
-
-double act(int is_double, const void *y, void *noise, void *actions, long stride, void *log_prob,
-           long batch, long dim) {
-    return is_double ? act_float64(y, noise, actions, stride, log_prob, batch, dim)
-                     : act_float32(y, noise, actions, stride, log_prob, batch, dim);
-}
-
-void act_backward(int is_double, const void *y, const void *spread, const void *actions,
-                  long stride, const void *to_actions, long count, double to_log_prob, void *gy,
-                  long batch, long dim) {
-    if (is_double)
-        act_backward_float64(y, spread, actions, stride, to_actions, count, to_log_prob, gy, batch,
-                             dim);
-    else
-        act_backward_float32(y, spread, actions, stride, to_actions, count, to_log_prob, gy, batch,
-                             dim);
-}
-
-double temporal_differences(int is_double, const void *q, const void *target, long count,
-                            const void *log_prob, double ent_coef, const void *rewards,
-                            const void *discounts, double share, void *errors, long batch) {
-    return is_double ? temporal_differences_float64(q, target, count, log_prob, ent_coef, rewards,
-                                                    discounts, share, errors, batch)
-                     : temporal_differences_float32(q, target, count, log_prob, ent_coef, rewards,
-                                                    discounts, share, errors, batch);
-}
-
-double least(int is_double, const void *q, long count, double share, void *grads, long batch) {
-    return is_double ? least_float64(q, count, share, grads, batch)
-                     : least_float32(q, count, share, grads, batch);
+    return failed;
 }
 
 /* table: for each parameter its address, those of its gradient, its two moments and its count of steps

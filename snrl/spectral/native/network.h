@@ -1,74 +1,114 @@
 /* Networks of linear layers, norms and rectifiers, forward and backward; included once for each REAL.
  *
- * Matrices are stored by rows, and BLAS reads them by columns: to it each is its transpose. Work is
- * cut into pieces that no two threads share, by rows of the batch or by rows of a weight, so BLAS
- * itself is to use one thread. */
+ * Work is cut into pieces that no two threads share, panels of the batch or rows of a weight, so
+ * results do not depend on the number of threads. */
 
-/* Rows first to last of the batch. */
-static void NAME(forward)(const Network *network, long first, long last) {
-    const REAL *x = (const REAL *)network->x + first * network->stride;
-    int rows = (int)(last - first), stride = (int)network->stride;
-    const REAL zero = 0;
-    for (long i = 0; i < network->depth; i++) {
-        const Layer *layer = network->layers + i;
-        const int m = (int)layer->m, n = (int)layer->n;
-        const REAL scale = (REAL)layer->scale;
-        REAL *y = (REAL *)layer->y + first * m;
-        GEMM("T", "N", &m, &rows, &n, &scale, layer->w, &n, x, &stride, &zero, y, &m);
-        NAME(finish)(y, layer->b, rows, m, layer->relu && !layer->norm, 1);
-        if (layer->norm) NAME(norm)(layer->norm, y, first, last, m, layer->relu);
-        x = y;
-        stride = m;
+/* y = scale · w x + b, and the rectifier, for the few rows of a single panel, one after the other: as
+ * actions for an environment are asked for. */
+static void NAME(few)(const Layer *layer, const REAL *x, long rows, REAL *y) {
+    const REAL *w = layer->w, *b = layer->b;
+    const long m = layer->m, n = layer->n;
+    const int relu = layer->relu && !layer->norm;
+    REAL row[n];
+    for (long r = 0; r < rows; r++) {
+        for (long k = 0; k < n; k++) row[k] = x[k * PANEL + r];
+        for (long i = 0; i < m; i++) {
+            const REAL value = (REAL)layer->scale * NAME(dot)(w + i * n, row, n) + (b ? b[i] : 0);
+            y[i * PANEL + r] = relu && value < 0 ? 0 : value;
+        }
     }
 }
 
-/* From the gradient of what the last layer gave to those of its products, and so on down; for rows
- * first to last of the batch. */
-static void NAME(backward)(const Network *network, long first, long last, int to_input) {
-    const int rows = (int)(last - first);
-    const REAL zero = 0;
-    for (long i = network->depth - 1; i >= 0; i--) {
-        const Layer *layer = network->layers + i;
-        const int m = (int)layer->m, n = (int)layer->n, from = i ? 0 : (int)network->from_column;
-        const int width = n - from;
-        const REAL scale = (REAL)layer->scale;
-        REAL *gy = (REAL *)layer->gy + first * m, *g = (REAL *)layer->ga + first * m;
-        if (layer->relu)
-            NAME(through_layer)(gy, (REAL *)layer->y + first * m, gy, NULL, rows, m, 1);
-        if (layer->norm) NAME(through_norm)(layer->norm, gy, g, first, last, m);
-        if (i || to_input)
-            GEMM("N", "N", &width, &rows, &m, &scale, (const REAL *)layer->w + from, &n, g, &m,
-                 &zero, (REAL *)(i ? layer[-1].gy : network->gx) + first * width, &width);
-    }
-}
-
-/* Sums of the rows of g, width wide and stride apart, multiplied by those of z if there is one. */
-static void NAME(sum_rows)(const REAL *g, const REAL *z, long count, long stride,
-                           REAL *restrict sums, long width) {
-    memset(sums, 0, sizeof(REAL) * width);
-    for (long k = 0; k < count * stride; k += stride)
-        if (z)
-#pragma omp simd
-            for (long c = 0; c < width; c++) sums[c] += g[k + c] * z[k + c];
+/* Panels first to last of a batch; keeps, if asked to, what to_weights() needs. A weight is read for
+ * all these panels before the next one. */
+static void NAME(forward)(const Network *network, const Part *part, int keep) {
+    const long first = part->first, count = part->last - first;
+    for (long k = 0; k < network->depth; k++) {
+        const Layer *layer = network->layers + k;
+        const long m = layer->m, n = layer->n;
+        const REAL *x = (const REAL *)layer->x + first * layer->x_rows * PANEL;
+        REAL *y = (REAL *)layer->y + first * m * PANEL;
+        if (part->batch <= FEW)
+            NAME(few)(layer, x, part->batch, y);
         else
-#pragma omp simd
-            for (long c = 0; c < width; c++) sums[c] += g[k + c];
+            NAME(product)(layer->w, n, 1, m, x, layer->x_rows, n, count, (REAL)layer->scale,
+                          layer->b, layer->relu && !layer->norm, NULL, y);
+        for (long p = first; p < part->last; p++, y += m * PANEL) {
+            if (layer->norm) {
+                NAME(norm)(layer->norm, y, p, m);
+                for (long c = 0; layer->relu && c < m * PANEL; c++) y[c] = y[c] < 0 ? 0 : y[c];
+            }
+            if (keep && k + 1 < network->depth && layer[1].xt)
+                NAME(transpose)(y, m, p, part->panels, layer[1].xt);
+        }
+    }
+}
+
+/* From gradients of what the last layer gave to those of its products, and so on down. */
+static void NAME(backward)(const Network *network, const Part *part, int to_input) {
+    const long first = part->first, count = part->last - first;
+    for (long k = network->depth - 1; k >= 0; k--) {
+        const Layer *layer = network->layers + k, *below = k ? layer - 1 : NULL;
+        const long m = layer->m, n = layer->n, from = k ? 0 : network->from_column;
+        REAL *gy = (REAL *)layer->gy + first * m * PANEL, *g = (REAL *)layer->ga + first * m * PANEL;
+        const REAL *y = (const REAL *)layer->y + first * m * PANEL;
+        if (layer->relu && k == network->depth - 1)
+            for (long c = 0; c < count * m * PANEL; c++) gy[c] = y[c] <= 0 ? 0 : gy[c];
+        for (long p = 0; layer->norm && p < count; p++)
+            NAME(through_norm)(layer->norm, gy + p * m * PANEL, g + p * m * PANEL, first + p, m);
+        if (!below && !to_input) break;
+        const REAL *mask =
+            below && below->relu ? (const REAL *)below->y + first * n * PANEL : NULL;
+        NAME(product)((const REAL *)layer->w + from, 1, n, n - from, g, m, m, count,
+                      (REAL)layer->scale, NULL, 0, mask,
+                      (REAL *)(below ? below->gy : network->gx) + first * (n - from) * PANEL);
+    }
+}
+
+/* Sum over a batch of a feature, times another if there is one; both m features in a panel. */
+static REAL NAME(sum_batch)(const REAL *g, const REAL *z, long m, long batch) {
+    REAL sum = 0;
+    for (long first = 0; first < batch; first += PANEL, g += m * PANEL) {
+        const long rows = batch - first < PANEL ? batch - first : PANEL;
+        const REAL *other = z ? z + m * first : NULL;
+        REAL part = 0;
+#pragma omp simd reduction(+ : part)
+        for (long r = 0; r < rows; r++) part += other ? g[r] * other[r] : g[r];
+        sum += part;
+    }
+    return sum;
 }
 
 /* Gradients of rows first to last of a layer's weight, and of what else has an entry for each row, from
- * what backward() left. */
-static void NAME(to_weights)(const Network *network, long i, long batch, long first, long last) {
-    const Layer *layer = network->layers + i;
-    const REAL *x = i ? layer[-1].y : network->x, *g = (const REAL *)layer->ga + first;
-    const int m = (int)layer->m, n = (int)layer->n, stride = i ? n : (int)network->stride;
-    const int rows = (int)(last - first), depth = (int)batch;
-    const REAL scale = (REAL)layer->scale, zero = 0;
-    GEMM("N", "T", &n, &rows, &depth, &scale, x, &stride, g, &m, &zero,
-         (REAL *)layer->gw + first * n, &n);
-    if (layer->gb) NAME(sum_rows)(g, NULL, batch, m, (REAL *)layer->gb + first, rows);
-    if (!layer->norm) return;
+ * what forward() kept and backward() left. */
+static void NAME(to_weights)(const Layer *layer, long batch, long first, long last) {
+    const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
+    const REAL *g = layer->ga, *xt = layer->xt;
+    for (long c = 0; c < n; c += PANEL) {
+        const long width = n - c < PANEL ? n - c : PANEL;
+        for (long i = first; i < last; i += TILE) {
+            const long rows = last - i < TILE ? last - i : TILE;
+            REAL sums[TILE * PANEL] = {0};
+            for (long p = 0; p < panels; p++) {
+                const long depth = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
+                NAME(multiply_some)(rows, g + (p * m + i) * PANEL, PANEL, 1,
+                                    xt + (c * panels + p * PANEL) * PANEL, depth, sums);
+            }
+            for (long q = 0; q < rows; q++) {
+                REAL *out = (REAL *)layer->gw + (i + q) * n + c;
+                for (long r = 0; r < width; r++) out[r] = (REAL)layer->scale * sums[q * PANEL + r];
+            }
+        }
+    }
     const Norm *norm = layer->norm;
-    const REAL *gy = (const REAL *)layer->gy + first, *z = (const REAL *)norm->z + first;
-    if (norm->ggamma) NAME(sum_rows)(gy, z, batch, m, (REAL *)norm->ggamma + first, rows);
-    if (norm->gbeta) NAME(sum_rows)(gy, NULL, batch, m, (REAL *)norm->gbeta + first, rows);
+    for (long i = first; i < last; i++) {
+        const REAL *gy = (const REAL *)layer->gy + i * PANEL;
+        if (layer->gb)
+            ((REAL *)layer->gb)[i] = NAME(sum_batch)(g + i * PANEL, NULL, m, batch);
+        if (norm && norm->ggamma)
+            ((REAL *)norm->ggamma)[i] =
+                NAME(sum_batch)(gy, (const REAL *)norm->z + i * PANEL, m, batch);
+        if (norm && norm->gbeta)
+            ((REAL *)norm->gbeta)[i] = NAME(sum_batch)(gy, NULL, m, batch);
+    }
 }

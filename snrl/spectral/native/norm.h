@@ -1,45 +1,61 @@
 /* What may stand between a linear layer and its rectifier: LayerNorm (Ba et al. 2016) and RMSNorm
- * (Zhang & Sennrich 2019); included once for each REAL. */
+ * (Zhang & Sennrich 2019), on a panel; included once for each REAL. */
 
-/* Rows first to last of the batch, of which y is the first: normalised, and rectified if relu. */
-static void NAME(norm)(const Norm *norm, REAL *y, long first, long last, long m, int relu) {
-    const REAL *gamma = norm->gamma;
-    for (long i = first; i < last; i++) {
-        REAL *row = y + (i - first) * m, *z = (REAL *)norm->z + i * m, sum = 0, squares = 0;
-        if (norm->centred)
-#pragma omp simd reduction(+ : sum)
-            for (long c = 0; c < m; c++) sum += row[c];
-        const REAL mean = sum / m;
-#pragma omp simd reduction(+ : squares)
-        for (long c = 0; c < m; c++) squares += (row[c] - mean) * (row[c] - mean);
-        const REAL rate = 1 / SQRT(squares / m + (REAL)norm->eps);
-        ((REAL *)norm->rates)[i] = rate;
+/* sums[r] = sum of the features of row r, of each times that of z if there is one; in groups, so that
+ * rounding does not add up over all of them. */
+static void NAME(sum_features)(const REAL *restrict x, const REAL *restrict z, long m,
+                               REAL *restrict sums) {
+    for (long r = 0; r < PANEL; r++) sums[r] = 0;
+    for (long first = 0; first < m; first += 16) {
+        REAL part[PANEL] = {0};
+        for (long i = first; i < m && i < first + 16; i++)
 #pragma omp simd
-        for (long c = 0; c < m; c++) {
-            z[c] = (row[c] - mean) * rate;
-            row[c] = gamma ? z[c] * gamma[c] : z[c];
-        }
+            for (long r = 0; r < PANEL; r++)
+                part[r] += z ? x[i * PANEL + r] * z[i * PANEL + r] : x[i * PANEL + r];
+        for (long r = 0; r < PANEL; r++) sums[r] += part[r];
     }
-    NAME(finish)(y, norm->beta, last - first, m, relu, 1);
 }
 
-/* From gradients gy of what the norm gave to those of what it was given. */
-static void NAME(through_norm)(const Norm *norm, const REAL *restrict gy, REAL *restrict ga,
-                               long first, long last, long m) {
-    const REAL *gamma = norm->gamma;
-    for (long i = first; i < last; i++, gy += m, ga += m) {
-        const REAL *z = (const REAL *)norm->z + i * m, rate = ((const REAL *)norm->rates)[i];
-        REAL sum = 0, along = 0;
-#pragma omp simd reduction(+ : sum, along)
-        for (long c = 0; c < m; c++) {
-            const REAL g = gamma ? gy[c] * gamma[c] : gy[c];
-            ga[c] = g;
-            sum += g;
-            along += g * z[c];
-        }
-        /* ∂z/∂a = rate · (1 - 1/m - z zᵀ/m) */
-        const REAL mean = norm->centred ? sum / m : 0, share = along / m;
+/* Panel p, of which y is the first entry: normalised, and shifted and scaled. */
+static void NAME(norm)(const Norm *norm, REAL *restrict y, long p, long m) {
+    const REAL *gamma = norm->gamma, *beta = norm->beta;
+    REAL *z = (REAL *)norm->z + p * m * PANEL, *rates = (REAL *)norm->rates + p * PANEL;
+    REAL mean[PANEL] = {0}, squares[PANEL];
+    if (norm->centred) NAME(sum_features)(y, NULL, m, mean);
+    for (long r = 0; r < PANEL; r++) mean[r] /= m;
+    for (long i = 0; i < m; i++)
 #pragma omp simd
-        for (long c = 0; c < m; c++) ga[c] = rate * (ga[c] - mean - share * z[c]);
+        for (long r = 0; r < PANEL; r++) z[i * PANEL + r] = y[i * PANEL + r] - mean[r];
+    NAME(sum_features)(z, z, m, squares);
+    for (long r = 0; r < PANEL; r++) rates[r] = 1 / SQRT(squares[r] / m + (REAL)norm->eps);
+    for (long i = 0; i < m; i++) {
+        const REAL share = gamma ? gamma[i] : 1, shift = beta ? beta[i] : 0;
+#pragma omp simd
+        for (long r = 0; r < PANEL; r++) {
+            z[i * PANEL + r] *= rates[r];
+            y[i * PANEL + r] = z[i * PANEL + r] * share + shift;
+        }
     }
+}
+
+/* From gradients gy of what the norm gave for panel p to those of what it was given. */
+static void NAME(through_norm)(const Norm *norm, const REAL *restrict gy, REAL *restrict ga, long p,
+                               long m) {
+    const REAL *gamma = norm->gamma, *z = (const REAL *)norm->z + p * m * PANEL;
+    const REAL *rates = (const REAL *)norm->rates + p * PANEL;
+    REAL mean[PANEL] = {0}, along[PANEL];
+    for (long i = 0; i < m; i++) {
+        const REAL share = gamma ? gamma[i] : 1;
+#pragma omp simd
+        for (long r = 0; r < PANEL; r++) ga[i * PANEL + r] = gy[i * PANEL + r] * share;
+    }
+    if (norm->centred) NAME(sum_features)(ga, NULL, m, mean);
+    NAME(sum_features)(ga, z, m, along);
+    for (long r = 0; r < PANEL; r++) mean[r] /= m, along[r] /= m;
+    /* ∂z/∂a = rate · (1 - 1/m - z zᵀ/m) */
+    for (long i = 0; i < m; i++)
+#pragma omp simd
+        for (long r = 0; r < PANEL; r++)
+            ga[i * PANEL + r] =
+                rates[r] * (ga[i * PANEL + r] - mean[r] - along[r] * z[i * PANEL + r]);
 }

@@ -1,6 +1,7 @@
 """What stands between the networks, against SB3's distribution and autograd."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,10 +9,12 @@ import torch
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from torch import Tensor
 
-from snrl.fast.losses import SquashedGaussian, least, temporal_differences
+from snrl.fast import operations as ops
+from snrl.fast.panels import Panels, parts
 from snrl.spectral import native
+from tests.fast.passes import Values, once_done, panels_of
 
-pytestmark = pytest.mark.skipif(not native.has_products(), reason="no compiler, or no BLAS")
+pytestmark = pytest.mark.skipif(not native.is_available(), reason="no compiler")
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 DOUBLE = {"dtype": torch.float64}
 
@@ -27,9 +30,39 @@ def sb3s(parameters: Tensor, action_dim: int) -> tuple[Tensor, Tensor]:
     return distribution.log_prob_from_params(mean, log_std.clamp(-20, 2))
 
 
-def strided(rows: int, columns: int, padding: int = 3, dtype: Any = torch.float64) -> Tensor:
-    """Memory that is part of a wider matrix."""
-    return torch.full((rows, columns + padding), 7.0, dtype=dtype)[:, padding:]
+class Policy:
+    """Actions of a policy, somewhere among other features, and gradients of its parameters."""
+
+    def __init__(self, parameters: Tensor) -> None:
+        self._batch_size, columns = parameters.shape
+        self._dtype, self._dim = parameters.dtype, columns // 2
+        around = torch.full((self._batch_size, self._dim + 3), 7.0, dtype=self._dtype)
+        self._to = panels_of(around)
+        self._squash = ops.Squash(panels_of(parameters), 0, self._to, 2)
+
+    def act(self) -> Tensor:
+        noise = torch.empty(self._batch_size, self._dim, dtype=self._dtype).normal_()
+        once_done([self._squash.forward()], self._batch_size, self._dtype, [noise])
+        found = self._to.matrix()
+        assert (found[:, :2] == 7).all()
+        assert (found[:, -1] == 7).all()
+        return found[:, 2:-1]
+
+    @property
+    def log_prob(self) -> Tensor:
+        return self._squash.log_prob.matrix()[:, 0]
+
+    @property
+    def mean_log_prob(self) -> float:
+        return self._squash.total.sum().item() / self._batch_size
+
+    def backward(self, to_actions: Tensor, to_log_prob: float) -> Tensor:
+        values = Values(input_grads=to_actions)
+        ent_coef = torch.tensor(to_log_prob * self._batch_size, dtype=torch.float64)
+        grads = Panels(self._batch_size, 2 * self._dim, self._dtype)
+        back = self._squash.backward(values.networks, ent_coef.data_ptr(), grads.address())
+        once_done([back], self._batch_size, self._dtype)
+        return grads.matrix()
 
 
 def parameters_of(batch_size: int, action_dim: int, **options: Any) -> Tensor:
@@ -52,10 +85,9 @@ def parameters_of(batch_size: int, action_dim: int, **options: Any) -> Tensor:
 @pytest.mark.parametrize("action_dim", [1, 2, 7, 17])
 def test_actions_and_log_probabilities(batch_size: int, action_dim: int) -> None:
     parameters = parameters_of(batch_size, action_dim)
-    policy = SquashedGaussian(batch_size, action_dim, torch.float64)
-    actions = strided(batch_size, action_dim)
+    policy = Policy(parameters)
     torch.manual_seed(1)
-    policy.act(parameters, actions)
+    actions = policy.act()
     after = torch.get_rng_state()
     torch.manual_seed(1)
     expected, log_prob = sb3s(parameters, action_dim)
@@ -63,7 +95,6 @@ def test_actions_and_log_probabilities(batch_size: int, action_dim: int) -> None
     torch.testing.assert_close(actions, expected, **CLOSE)
     torch.testing.assert_close(policy.log_prob, log_prob, rtol=1e-9, atol=1e-9)
     assert policy.mean_log_prob == pytest.approx(log_prob.mean().item(), rel=1e-9)
-    assert (actions._base[:, :3] == 7).all()  # type: ignore[index]
 
 
 @pytest.mark.parametrize("heads", [1, 2, 5])
@@ -71,13 +102,11 @@ def test_actions_and_log_probabilities(batch_size: int, action_dim: int) -> None
 @pytest.mark.parametrize("action_dim", [1, 3])
 def test_gradients_of_the_actor(batch_size: int, action_dim: int, heads: int) -> None:
     parameters = parameters_of(batch_size, action_dim)
-    policy = SquashedGaussian(batch_size, action_dim, torch.float64)
-    actions = strided(batch_size, action_dim)
+    policy = Policy(parameters)
     to_actions = torch.randn(heads, batch_size, action_dim, **DOUBLE)
     torch.manual_seed(1)
-    policy.act(parameters, actions)
-    grads = torch.full_like(parameters, torch.nan)
-    policy.backward(parameters, actions, to_actions, 0.3, grads)
+    policy.act()
+    grads = policy.backward(to_actions, 0.3)
 
     torch.manual_seed(1)
     leaf = parameters.clone().requires_grad_()
@@ -92,16 +121,15 @@ def test_gradients_of_the_actor(batch_size: int, action_dim: int, heads: int) ->
 
 def test_actions_at_the_bounds() -> None:
     parameters = torch.tensor([[30.0, -1.0], [-30.0, -1.0], [400.0, 2.0]], **DOUBLE)
-    policy = SquashedGaussian(3, 1, torch.float64)
-    actions, grads = strided(3, 1), torch.empty_like(parameters)
+    policy = Policy(parameters)
     torch.manual_seed(1)
-    policy.act(parameters, actions)
+    actions = policy.act()
     torch.manual_seed(1)
     leaf = parameters.clone().requires_grad_()
     expected, log_prob = sb3s(leaf, 1)
     assert torch.equal(actions, expected)
     torch.testing.assert_close(policy.log_prob, log_prob, **CLOSE)
-    policy.backward(parameters, actions, torch.ones(1, 3, 1, **DOUBLE), 0.5, grads)
+    grads = policy.backward(torch.ones(1, 3, 1, **DOUBLE), 0.5)
     (wanted,) = torch.autograd.grad(expected.sum() + 0.5 * log_prob.sum(), leaf)
     torch.testing.assert_close(grads, wanted, **CLOSE)
 
@@ -111,10 +139,9 @@ def test_float32_is_about_as_close_to_the_truth_as_torch_is(scale: float) -> Non
     """Near the bounds ``1 - a²`` has few digits: nobody's float32 has more than two or three."""
     parameters = parameters_of(400, 2, dtype=torch.float32) * scale
     noise = torch.randn(400, 2)
-    policy = SquashedGaussian(400, 2, torch.float32)
-    actions = strided(400, 2, dtype=torch.float32)
+    policy = Policy(parameters)
     torch.manual_seed(1)
-    policy.act(parameters, actions)
+    policy.act()
     torch.manual_seed(1)
     _, theirs = sb3s(parameters, 2)
     torch.manual_seed(1)
@@ -137,6 +164,36 @@ def transitions(batch_size: int) -> tuple[Tensor, Tensor]:
     return torch.randn(batch_size, **DOUBLE), discounts
 
 
+def temporal_differences(
+    values: Tensor,
+    next_values: Tensor,
+    rewards: Tensor,
+    discounts: Tensor,
+    share: float,
+    log_prob: Tensor | None = None,
+    ent_coef: float = 0.0,
+    subset: Sequence[int] = (),
+) -> tuple[float, Tensor]:
+    """The sum of the squared differences, and the gradients of the values."""
+    batch_size, dtype = values.shape[1], values.dtype
+    online, targets = Values(values), Values(next_values)
+    found = parts(batch_size, dtype)
+    policy = None
+    if log_prob is not None:
+        policy = ops.Squash(Panels(batch_size, 2, dtype), 0, Panels(batch_size, 1, dtype))
+        policy.log_prob.fill(log_prob[:, None])
+    coefficient = torch.tensor(ent_coef, dtype=torch.float64)
+    operation = ops.differences(
+        *(online.networks, targets.networks, 0, share, found),
+        policy=policy,
+        ent_coef=coefficient.data_ptr(),
+        subset=len(subset),
+    )
+    slots = [rewards, discounts, torch.tensor([*subset, 0])]
+    once_done([operation], batch_size, dtype, slots)
+    return found.sum().item(), torch.stack([x.matrix() for x in online.grads])
+
+
 @pytest.mark.parametrize("heads", [1, 2, 3, 10])
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
 @pytest.mark.parametrize("with_entropy", [True, False])
@@ -145,9 +202,8 @@ def test_differences(heads: int, batch_size: int, with_entropy: bool) -> None:
     following = torch.randn(heads, batch_size, 1, **DOUBLE)
     rewards, discounts = transitions(batch_size)
     log_prob = torch.randn(batch_size, **DOUBLE) if with_entropy else None
-    grads = torch.full_like(values, torch.nan)
     entropy = (log_prob, 0.7) if with_entropy else ()
-    found = temporal_differences(values, following, rewards, discounts, 0.31, grads, *entropy)
+    found, grads = temporal_differences(values, following, rewards, discounts, 0.31, *entropy)
 
     leaf = values.clone().requires_grad_()
     value = following[..., 0].min(0).values
@@ -166,10 +222,9 @@ def test_what_is_missing_makes_the_loss_missing(where: str, head: int) -> None:
     given |= {name: torch.rand(6, **DOUBLE) for name in ("rewards", "discounts", "log_prob")}
     part = given[where]
     part[(head, 2) if part.dim() == 3 else 2] = torch.nan
-    grads = torch.zeros(3, 6, 1, **DOUBLE)
-    found = temporal_differences(
+    found, grads = temporal_differences(
         *(given[x] for x in ("values", "following", "rewards", "discounts")),
-        *(1.0, grads, given["log_prob"], 0.5),
+        *(1.0, given["log_prob"], 0.5),
     )
     assert math.isnan(found)
     expected = torch.zeros(3, 6, dtype=torch.bool)
@@ -177,7 +232,36 @@ def test_what_is_missing_makes_the_loss_missing(where: str, head: int) -> None:
     assert torch.equal(grads[..., 0].isnan(), expected)
 
 
-# --- The least value ------------------------------------------------------------------------------
+@pytest.mark.parametrize("subset", [[0], [3], [1, 2], [0, 2, 4], [0, 1, 2, 3, 4]])
+def test_a_subset_of_the_targets(subset: list[int]) -> None:
+    values, following = torch.randn(2, 5, 9, 1, **DOUBLE)
+    rewards, discounts = transitions(9)
+    found = temporal_differences(values, following, rewards, discounts, 1.0, subset=subset)
+    asked = following[subset].expand(5 if len(subset) == 1 else -1, -1, -1)
+    padded = torch.cat((asked, asked[:1].expand(5 - len(asked), -1, -1)))
+    wanted = temporal_differences(values, padded, rewards, discounts, 1.0)
+    assert found[0] == wanted[0]
+    assert torch.equal(found[1], wanted[1])
+
+
+# --- The least value, and all of them -------------------------------------------------------------
+
+
+def climbed(values: Tensor, share: float, climb: Any = ops.least) -> tuple[float, Tensor]:
+    """The sum of what is climbed, and the gradients of the values."""
+    of, (_, batch_size, _) = Values(values), values.shape
+    found = parts(batch_size, values.dtype)
+    once_done([climb(of.networks, share, found)], batch_size, values.dtype)
+    return found.sum().item(), torch.stack([x.matrix() for x in of.grads])
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_all_values(heads: int, batch_size: int) -> None:
+    values = torch.randn(heads, batch_size, 1, **DOUBLE)
+    found, grads = climbed(values, -0.25, ops.every)
+    assert found == pytest.approx(values.sum().item(), rel=1e-12, abs=1e-12)
+    assert (grads == -0.25).all()
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 10])
@@ -187,8 +271,7 @@ def test_least_values(heads: int, batch_size: int, ties: bool) -> None:
     values = torch.randn(heads, batch_size, 1, **DOUBLE)
     if ties:
         values = values.round()
-    grads = torch.full_like(values, torch.nan)
-    found = least(values, -0.25, grads)
+    found, grads = climbed(values, -0.25)
     # As SB3 has them: a row for each transition.
     leaf = values.clone().requires_grad_()
     lowest, _ = torch.min(torch.cat(tuple(leaf), dim=1), dim=1, keepdim=True)
@@ -202,8 +285,8 @@ def test_least_values(heads: int, batch_size: int, ties: bool) -> None:
 def test_a_value_that_is_missing_is_the_least(head: int, dtype: torch.dtype) -> None:
     values = torch.randn(3, 6, 1, dtype=dtype)
     values[head, 2] = torch.nan
-    grads = torch.zeros_like(values)
-    assert math.isnan(least(values, 1.0, grads))
+    found, grads = climbed(values, 1.0)
+    assert math.isnan(found)
     assert grads[head, 2] == 1
     assert torch.equal(grads.sum(0), torch.ones(6, 1, dtype=dtype))
 
@@ -211,6 +294,32 @@ def test_a_value_that_is_missing_is_the_least(head: int, dtype: torch.dtype) -> 
 def test_infinite_values() -> None:
     values = torch.randn(2, 3, 1, **DOUBLE)
     values[0, 0], values[1, 1] = torch.inf, -torch.inf
-    grads = torch.zeros_like(values)
-    assert least(values, 1.0, grads) == -math.inf
+    found, grads = climbed(values, 1.0)
+    assert found == -math.inf
     assert grads[:, :2, 0].tolist() == [[0, 0], [1, 1]]
+
+
+# --- Deterministic actors -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 5, 64])
+def test_squashed_outputs(batch_size: int, noisy: bool) -> None:
+    x, noise = torch.randn(2, batch_size, 3, **DOUBLE)
+    to = panels_of(torch.full((batch_size, 5), 7.0, **DOUBLE))
+    tanh = ops.Tanh(panels_of(x), to, 1, 3, 0 if noisy else None)
+    once_done([tanh.forward()], batch_size, torch.float64, [noise])
+    leaf = x.clone().requires_grad_()
+    actions = leaf.tanh()
+    expected = (actions + noise).clamp(-1, 1) if noisy else actions
+    found = to.matrix()
+    torch.testing.assert_close(found[:, 1:4], expected, **CLOSE)
+    assert (found[:, [0, 4]] == 7).all()
+    if noisy:
+        return
+    to_actions = torch.randn(2, batch_size, 3, **DOUBLE)
+    values, grads = Values(input_grads=to_actions), Panels(batch_size, 3, torch.float64)
+    back = tanh.backward(values.networks, grads.address())
+    once_done([back], batch_size, torch.float64)
+    (wanted,) = torch.autograd.grad((actions * to_actions.sum(0)).sum(), leaf)
+    torch.testing.assert_close(grads.matrix(), wanted, **CLOSE)

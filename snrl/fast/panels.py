@@ -1,0 +1,64 @@
+"""Matrices of a batch as the C functions keep them."""
+
+import torch
+from torch import Tensor
+
+from snrl.spectral import native
+
+
+class Panels:
+    """Memory for a matrix of a batch: panels of its rows, each a matrix of features by rows.
+
+    A panel has as many rows as fit into two vector registers, so that products with it need no
+    preparation; the last one is filled up with what does not count.
+
+    Attributes:
+        batch_size: Rows of the matrix.
+        features: Its columns.
+        dtype: float32 or float64.
+    """
+
+    def __init__(
+        self, batch_size: int, features: int, dtype: torch.dtype, *, is_input: bool = False
+    ) -> None:
+        """Take memory, zero.
+
+        Args:
+            batch_size: Rows of the matrix.
+            features: Its columns.
+            dtype: float32 or float64.
+            is_input: Whether gradients of weights that the matrix is multiplied by are wanted: for
+                these it is kept in another order too.
+        """
+        self.batch_size, self.features, self.dtype = batch_size, features, dtype
+        rows: int = native.library().panel(dtype is torch.float64)
+        panels = -(-batch_size // rows)
+        self._memory = torch.zeros(panels, features, rows, dtype=dtype)
+        blocks = -(-features // rows)
+        self._turned = torch.zeros(blocks, panels * rows, rows, dtype=dtype) if is_input else None
+
+    def address(self, feature: int = 0) -> int:
+        """Where a feature of the first panel is."""
+        return self._memory[:, feature:].data_ptr()
+
+    @property
+    def turned(self) -> int | None:
+        """Where the other order is, if it is kept."""
+        return None if self._turned is None else self._turned.data_ptr()
+
+    def matrix(self) -> Tensor:
+        """The matrix as it is, shape ``(batch_size, features)``: a copy."""
+        return self._memory.transpose(1, 2).flatten(0, 1)[: self.batch_size].clone()
+
+    def fill(self, matrix: Tensor) -> None:
+        """Overwrite the matrix, shape ``(batch_size, features)``."""
+        rows = self._memory.transpose(1, 2)
+        padded = torch.zeros(len(rows) * rows.shape[1], self.features, dtype=self.dtype)
+        padded[: self.batch_size] = matrix
+        rows.copy_(padded.view_as(rows))
+
+
+def parts(batch_size: int, dtype: torch.dtype) -> Tensor:
+    """Memory for a number of each panel, float64, zero."""
+    rows: int = native.library().panel(dtype is torch.float64)
+    return torch.zeros(-(-batch_size // rows), dtype=torch.float64)

@@ -1,0 +1,91 @@
+/* Matrix products on panels; included once for each REAL.
+ *
+ * A matrix of a batch is kept in panels of PANEL of its rows, each panel a matrix of features by rows:
+ * one feature of all rows of a panel fills two vector registers. Then what passes through a layer,
+ * forward and backward, is a product of its stored weight, read entry by entry, with panels, read by
+ * registers: nothing has to be packed. */
+
+typedef REAL NAME(vector) __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
+
+/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows, a constant; b and sums of rows of PANEL. */
+static inline __attribute__((always_inline)) void NAME(multiply)(const int rows, const REAL *a,
+                                                                 long down, long along,
+                                                                 const REAL *b, long depth,
+                                                                 REAL *sums) {
+    NAME(vector) total[TILE][2], *place = (NAME(vector) *)sums;
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+        total[i][0] = place[2 * i], total[i][1] = place[2 * i + 1];
+    for (long k = 0; k < depth; k++) {
+        const NAME(vector) *row = (const NAME(vector) *)(b + k * PANEL);
+        const NAME(vector) first = row[0], second = row[1];
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const REAL entry = a[i * down + k * along];
+            total[i][0] += entry * first;
+            total[i][1] += entry * second;
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+        place[2 * i] = total[i][0], place[2 * i + 1] = total[i][1];
+}
+
+/* The same for a number of rows that is no constant, up to TILE. */
+static void NAME(multiply_some)(long rows, const REAL *a, long down, long along, const REAL *b,
+                                long depth, REAL *sums) {
+    if (rows == TILE) {
+        NAME(multiply)(TILE, a, down, along, b, depth, sums);
+        return;
+    }
+    for (; rows >= 3; rows -= 3, a += 3 * down, sums += 3 * PANEL)
+        NAME(multiply)(3, a, down, along, b, depth, sums);
+    for (; rows > 0; rows--, a += down, sums += PANEL)
+        NAME(multiply)(1, a, down, along, b, depth, sums);
+}
+
+/* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
+ * that follow each other; and then 0 where it is below, if relu, or where mask is not above. bias and
+ * mask, which is of the shape of out, may be NULL. */
+static void NAME(product)(const REAL *a, long down, long along, long count, const REAL *b,
+                          long b_rows, long depth, long panels, REAL scale, const REAL *bias,
+                          int relu, const REAL *mask, REAL *restrict out) {
+    for (long i = 0; i < count; i += TILE) {
+        const long rows = count - i < TILE ? count - i : TILE;
+        for (long p = 0; p < panels; p++) {
+            const long at = (p * count + i) * PANEL;
+            REAL sums[TILE * PANEL] = {0};
+            NAME(multiply_some)(rows, a + i * down, down, along, b + p * b_rows * PANEL, depth, sums);
+            for (long q = 0; q < rows; q++) {
+                const REAL shift = bias ? bias[i + q] : 0;
+                const REAL *sum = sums + q * PANEL, *kept = mask ? mask + at + q * PANEL : NULL;
+                REAL *restrict place = out + at + q * PANEL;
+                if (relu)
+#pragma omp simd
+                    for (long r = 0; r < PANEL; r++) {
+                        const REAL value = scale * sum[r] + shift;
+                        place[r] = value < 0 ? 0 : value; /* a NaN stays one */
+                    }
+                else if (kept)
+#pragma omp simd
+                    for (long r = 0; r < PANEL; r++)
+                        place[r] = kept[r] <= 0 ? 0 : scale * sum[r] + shift;
+                else
+#pragma omp simd
+                    for (long r = 0; r < PANEL; r++) place[r] = scale * sum[r] + shift;
+            }
+        }
+    }
+}
+
+/* Features by rows, panel p of a batch, to rows by features: blocks of PANEL features, each of all
+ * rows of the batch. */
+static void NAME(transpose)(const REAL *restrict panel, long features, long p, long panels,
+                            REAL *restrict out) {
+    for (long first = 0; first < features; first += PANEL) {
+        const long width = features - first < PANEL ? features - first : PANEL;
+        REAL *block = out + (first * panels + p * PANEL) * PANEL;
+        for (long r = 0; r < PANEL; r++)
+            for (long c = 0; c < width; c++) block[r * PANEL + c] = panel[(first + c) * PANEL + r];
+    }
+}
