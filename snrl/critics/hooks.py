@@ -1,6 +1,6 @@
 """Whether somebody watches the modules of a network, so that each must be called."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -25,9 +25,14 @@ def all_are_hooked() -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Tell whether a module has a forward or backward hook of its own."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+    return any(of(module))
+
+
+def of(module: nn.Module) -> tuple[Mapping[int, object], ...]:
+    """Where a module keeps its forward and backward hooks."""
+    return (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
     )

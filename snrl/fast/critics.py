@@ -9,6 +9,7 @@ import torch
 from stable_baselines3.common.preprocessing import get_action_dim
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
+from torch.optim import Optimizer
 
 from snrl.critics import SpectralCritic
 from snrl.critics.stabilizers.redq import HeadSubset
@@ -111,11 +112,11 @@ class Critics:
             tape.add(PhaseKind.REFRESH, self._refresh)
             tape.once([ops.scale(self._scaled)])
 
-    def is_on_tape(self) -> bool:
-        """Tell whether all that happens around an optimiser's step is what :meth:`follow` does."""
+    def is_on_tape(self, optimizer: Optimizer) -> bool:
+        """Tell whether all that happens around the critic's step is what :meth:`follow` does."""
         if self.spectral is not None:
             self._refresh.n_power_iterations = self.spectral.n_power_iterations
-        following = steps.followers(self._critic.optimizer)
+        following = steps.followers(optimizer)
         if not following:
             return not self._scaled
         (follower, layers), *others = following

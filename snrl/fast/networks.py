@@ -132,6 +132,11 @@ class Networks:
         """So many networks of the first group, in memory that they share with it."""
         return (c.Network * count)(*self.groups[0][:count])
 
+    @property
+    def has_norms(self) -> bool:
+        """Whether a layer is followed by a norm."""
+        return bool(self._norms)
+
     def is_current(self) -> bool:
         """Tell whether what is no parameter is as it was when the memory was taken.
 

@@ -55,6 +55,15 @@ def backward(networks: Networks, *, to_input: bool) -> Operation:
     return Kind.BACKWARD, _with(_through(networks, to_input), networks)
 
 
+def backward_some(networks: Networks) -> Operation:
+    """Do :func:`backward` to the input for the rows that have a gradient; the others get 0.
+
+    Args:
+        networks: Of one value each, without norms. Their own gradients are lost.
+    """
+    return Kind.BACKWARD_SOME, _with(_through(networks, True), networks)
+
+
 class Squash:
     """Actions ``tanh(mean + std · noise)`` and their log-probabilities.
 

@@ -18,6 +18,7 @@ from snrl.spectral import native, steps
 from snrl.spectral.native import structures
 
 _OWN_HOOKS = {steps.before_step, steps.after_step}
+_PLACE = Tensor.data_ptr
 _RARE = ("amsgrad", "differentiable", "capturable")
 
 
@@ -67,37 +68,70 @@ class Table:
 
         Args:
             optimizers: Such that :func:`is_ready`.
-            targets: What is averaged towards a parameter, by its ``id``.
+            targets: What is averaged towards a parameter, by its ``id``; these stay where they are.
         """
-        rows, self._kept, self.params = [], [], []
-        for optimizer in optimizers:
+        self._optimizers = optimizers
+        self._options = [(*pair, structures.AdamOptions()) for pair in self._groups()]
+        self.params: list[Tensor] = []
+        rows = []
+        for optimizer, group, options in self._options:
             known = _known[optimizer]
-            for group in optimizer.param_groups:
-                options = _options(optimizer, group)
-                self._kept.append(options)
-                self.params += group["params"]
-                for param in group["params"]:
-                    target = targets.get(id(param))
-                    rows.append(
-                        structures.Parameter(
-                            *known[id(param)].addresses,
-                            None if target is None else target.data_ptr(),
-                            ctypes.addressof(options),
-                            *(param.numel(), len(param) if param.dim() else 1),
-                        )
+            self.params += group["params"]
+            for param in group["params"]:
+                target = targets.get(id(param))
+                rows.append(
+                    structures.Parameter(
+                        *known[id(param)].addresses,
+                        None if target is None else target.data_ptr(),
+                        ctypes.addressof(options),
+                        *(param.numel(), len(param) if param.dim() else 1),
                     )
+                )
         self.rows = (structures.Parameter * len(rows))(*rows)
+        # Kept, so that no other object gets their ids.
+        self._parts = self._found()
+        self._addresses = [*map(_PLACE, self._parts)]
+
+    def is_for(self, optimizers: Sequence[Optimizer]) -> bool:
+        """Tell whether all that it has addresses of is where it was; options may have changed."""
+        if len(optimizers) != len(self._optimizers) or not all(
+            map(is_, optimizers, self._optimizers)
+        ):
+            return False
+        found, groups = self._found(), self._groups()
+        return (
+            len(groups) == len(self._options)
+            and all(x is own[1] for (_, x), own in zip(groups, self._options, strict=True))
+            and len(found) == len(self._parts)
+            and all(map(is_, found, self._parts))
+            and [*map(_PLACE, found)] == self._addresses
+        )
+
+    def read_options(self) -> None:
+        """Write down the optimisers' options as they are now."""
+        for optimizer, group, options in self._options:
+            _read_options(optimizer, group, options)
+
+    def _groups(self) -> list[tuple[Optimizer, dict[str, Any]]]:
+        return [(x, group) for x in self._optimizers for group in x.param_groups]
+
+    def _found(self) -> list[Tensor]:
+        """The parameters, gradients, moments and counts that there are."""
+        found = [*chain.from_iterable(group["params"] for _, group in self._groups())]
+        found += [param.grad for param in found]
+        for optimizer in self._optimizers:
+            found += chain.from_iterable(map(dict.values, optimizer.state.values()))
+        return found
 
 
 def is_ready(optimizer: Optimizer) -> bool:
     """Tell whether an optimiser's step is one of :class:`Table`, but for who follows it.
 
-    That is, Adam or AdamW with no rare options, with no hooks of others, past its first step, and
-    with a gradient for each parameter.
+    That is, :func:`is_plain_adam`, past its first step and with a gradient for each parameter.
     """
     known = _known.setdefault(optimizer, {})
     params = (param for group in optimizer.param_groups for param in group["params"])
-    return _is_plain_adam(optimizer) and all(_is_ready(optimizer, x, known) for x in params)
+    return is_plain_adam(optimizer) and all(_is_ready(optimizer, x, known) for x in params)
 
 
 def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -> None:
@@ -110,7 +144,8 @@ def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -
         # A mode may have replaced the gradient.
         assert param.grad is not None
         table.extend((place, param.grad.data_ptr(), *rest, param.numel()))
-    options = _options(optimizer, group)
+    options = structures.AdamOptions()
+    _read_options(optimizer, group, options)
     native.library().adam(
         *(table.buffer_info()[0], len(params), ctypes.byref(options)),
         *(params[0].dtype is torch.float64, torch.get_num_threads()),
@@ -118,7 +153,8 @@ def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -
     increment_version(params)
 
 
-def _is_plain_adam(optimizer: Optimizer) -> bool:
+def is_plain_adam(optimizer: Optimizer) -> bool:
+    """Tell whether an optimiser is Adam or AdamW with no rare options and no hooks of others."""
     return (
         type(optimizer) in (Adam, AdamW)
         and "step" not in vars(optimizer)  # as a learning rate scheduler wraps it
@@ -150,15 +186,12 @@ def _is_ready(optimizer: Optimizer, param: Tensor, known: dict[int, _Row]) -> bo
     return True
 
 
-def _options(optimizer: Optimizer, group: dict[str, Any]) -> structures.AdamOptions:
-    return structures.AdamOptions(
-        group["lr"],
-        *group["betas"],
-        group["eps"],
-        group["weight_decay"],
-        _is_decoupled(optimizer, group),
-        group["maximize"],
-    )
+def _read_options(
+    optimizer: Optimizer, group: dict[str, Any], options: structures.AdamOptions
+) -> None:
+    options.lr, options.eps, options.weight_decay = group["lr"], group["eps"], group["weight_decay"]
+    options.beta1, options.beta2 = group["betas"]
+    options.decoupled, options.maximize = _is_decoupled(optimizer, group), group["maximize"]
 
 
 def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from snrl.fast import operations as ops
 from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
 from snrl.fast.networks import Networks
-from snrl.fast.steps import Average, Table, is_ready, step
+from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
 from snrl.fast.tape import Tape
 from snrl.fast.watch import Watch
 from snrl.spectral.native import structures as c
@@ -60,6 +60,7 @@ class Update(ABC):
         # Addresses of rewards, of discounts, and of what the target asks.
         self._facts = self._tape.slot(3)
         self._targets_move, self._actor_moves = self._tape.slot(), self._tape.slot()
+        self._known: tuple[Table, Table] | None = None
         self._moves = (
             c.Move(average=self._targets_move),
             c.Move(average=self._actor_moves),
@@ -130,7 +131,7 @@ class Update(ABC):
         return np.concatenate(found)
 
     @abstractmethod
-    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
         """Tell in which gradient steps, numbered from 0, the targets move, and the actor."""
 
     @abstractmethod
@@ -159,33 +160,42 @@ class Update(ABC):
     def _tables(self) -> tuple[Table, Table] | None:
         """What C reads of the optimisers; None if it cannot do all of their steps."""
         first, second = self._optimizers()
-        own = self._model.critic.optimizer
-        if not (
-            all(map(is_ready, (*first, *second)))
-            and self._critics.is_on_tape()
-            and not any(followers(x) for x in (*first, *second) if x is not own)
-        ):
+        *others, own = first
+        if not self._critics.is_on_tape(own) or any(map(followers, (*others, *second))):
             return None
-        return Table(first, self._critics.targets), Table(second, self._targets)
+        optimizers = *first, *second
+        if (
+            self._known is None
+            or not all(map(is_plain_adam, optimizers))
+            or not all(
+                table.is_for(x) for table, x in zip(self._known, (first, second), strict=True)
+            )
+        ):
+            if not all(map(is_ready, optimizers)):
+                return None
+            self._known = Table(first, self._critics.targets), Table(second, self._targets)
+        for table in self._known:
+            table.read_options()
+        return self._known
 
     def _inputs(self, batches: Batches, first: int) -> tuple[np.ndarray, list[Tensor]]:
         """Fill the slots; gives also what they have addresses of."""
         count = len(batches.now)
         kept = [*batches, *self._noise(count)]
         now, following, rewards, discounts, *noise = map(_addresses, kept)
-        inputs = np.zeros((count, self._tape.width), dtype=np.int64)
-        inputs[:, self._now], inputs[:, self._next] = now, following
-        inputs[:, self._now + 1] = batches.now.stride(1)
-        inputs[:, self._next + 1] = batches.next.stride(1)
-        inputs[:, self._facts], inputs[:, self._facts + 1] = rewards, discounts
+        columns: list[Sequence[int]] = [[0] * count] * self._tape.width
+        columns[self._now], columns[self._next] = now, following
+        columns[self._now + 1] = [batches.now.stride(1)] * count
+        columns[self._next + 1] = [batches.next.stride(1)] * count
+        columns[self._facts], columns[self._facts + 1] = rewards, discounts
         if (asked := self._critics.drawn(count)) is not None:
             kept.append(asked)
-            inputs[:, self._facts + 2] = _addresses(asked)
-        targets_move, actor_moves = self._turns(np.arange(first, first + count))
-        inputs[:, self._targets_move], inputs[:, self._actor_moves] = targets_move, actor_moves
+            columns[self._facts + 2] = _addresses(asked)
+        turns = self._turns(range(first, first + count))
+        columns[self._targets_move], columns[self._actor_moves] = turns
         for slot, addresses in zip(self._noises, noise, strict=True):
-            inputs[:, slot] = addresses
-        return inputs, kept
+            columns[slot] = addresses
+        return np.array([*zip(*columns, strict=True)], dtype=np.int64), kept
 
     def _moved(self, tables: tuple[Table, Table], inputs: np.ndarray) -> None:
         """Take note of what a tape has done."""
@@ -211,6 +221,7 @@ class Update(ABC):
         return found
 
 
-def _addresses(of: Tensor) -> np.ndarray:
+def _addresses(of: Tensor) -> Sequence[int]:
     """Where the parts of a tensor are, along its first dimension."""
-    return of.data_ptr() + np.arange(len(of)) * (of.stride(0) * of.itemsize)
+    first, distance = of.data_ptr(), of.stride(0) * of.itemsize
+    return range(first, first + of.shape[0] * distance, distance)

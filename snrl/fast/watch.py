@@ -1,11 +1,15 @@
 """Whether modules are still what they were when something was prepared for them."""
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter, is_
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from snrl.critics import hooks
+
+_TRAINS, _DTYPE = attrgetter("requires_grad"), attrgetter("dtype")
 
 
 class Watch:
@@ -13,8 +17,16 @@ class Watch:
 
     def __init__(self, roots: Sequence[nn.Module]) -> None:
         """Look at modules, and at all that they contain."""
-        self._roots = roots
-        self._seen = _look(roots)
+        # Kept, so that no other object gets their ids.
+        self._modules = [*dict.fromkeys(x for root in roots for x in root.modules())]
+        self._children: list[dict[str, Any]] = [x._modules for x in self._modules]
+        self._owned: list[dict[str, Any]] = [x._parameters for x in self._modules]
+        self._hooks: list[Any] = [y for x in self._modules for y in hooks.of(x)]
+        self._parts = self._found()
+        self._params = [
+            x for x in chain.from_iterable(map(dict.values, self._owned)) if x is not None
+        ]
+        self._seen = self._look()
 
     def is_unchanged(self) -> bool:
         """Tell whether everything is as it was.
@@ -22,29 +34,31 @@ class Watch:
         That is, the same modules and parameters, these at the same addresses, all as trainable as
         before, and nobody hooked one.
         """
-        return _look(self._roots) == self._seen
+        found = self._found()
+        return (
+            len(found) == len(self._parts)
+            and all(map(is_, found, self._parts))
+            and self._look() == self._seen
+        )
+
+    def _found(self) -> list[Any]:
+        """The modules inside, and the parameters."""
+        return [*chain.from_iterable(map(dict.values, chain(self._children, self._owned)))]
+
+    def _look(self) -> list[Any]:
+        params = self._params
+        return [
+            hooks.all_are_hooked() or any(self._hooks) or any(map(_is_watched, params)),
+            *map(type, self._modules),
+            *map(Tensor.data_ptr, params),
+            *map(_TRAINS, params),
+            *map(_DTYPE, params),
+        ]
 
 
 def is_hooked(root: nn.Module) -> bool:
     """Tell whether somebody has hooked a module, one inside it, or a parameter of these."""
     return hooks.is_hooked(root.modules()) or any(map(_is_watched, root.parameters()))
-
-
-def _look(roots: Sequence[nn.Module]) -> list[Any]:
-    seen: list[Any] = [hooks.all_are_hooked()]
-    waiting: list[Any] = [*roots]
-    while waiting:
-        module = waiting.pop()
-        seen.append(id(module))
-        if module is None:
-            continue
-        seen.append(hooks.has_hooks(module))
-        for param in module._parameters.values():
-            seen.append(id(param))
-            if param is not None:
-                seen += param.data_ptr(), param.requires_grad, param.dtype, _is_watched(param)
-        waiting += module._modules.values()
-    return seen
 
 
 def _is_watched(param: Any) -> bool:

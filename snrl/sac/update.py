@@ -1,9 +1,9 @@
 """The gradient step of SAC on the CPU, without autograd."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
@@ -109,15 +109,17 @@ class Update(update.Update):
         # mean(ent_coef · log π - min q); of an ensemble, - mean q
         heads = critics.heads.groups[0]
         self._share = -1 / batch_size
-        climb = ops.least
+        climb, back = ops.least, ops.backward_some(heads)
         if critics.ensemble is not None:
             self._share, climb = self._share / len(heads), ops.every
+        if critics.ensemble is not None or critics.heads.has_norms:
+            back = ops.backward(heads, to_input=True)
         tape.on_panels(
             [
                 ops.copy(actions, now, critics.obs_dim),
                 ops.forward(heads, keep=False),
                 climb(heads, self._share, critics.values),
-                ops.backward(heads, to_input=True),
+                back,
                 policy.backward(heads, ent_coef, self._actor.output_grads[0].address()),
                 ops.backward(own, to_input=False),
             ]
@@ -182,9 +184,9 @@ class Update(update.Update):
             for ent_coef, actor_loss, critic_loss, ent_coef_loss in rows
         ]
 
-    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        targets_move = gradient_steps % self._model.target_update_interval == 0
-        return targets_move, np.ones_like(gradient_steps)
+    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
+        interval = self._model.target_update_interval
+        return [step % interval == 0 for step in gradient_steps], [True] * len(gradient_steps)
 
     def _noise(self, count: int) -> list[Tensor]:
         shape = 2, count, self._batch_size, self._critics.action_dim

@@ -1,8 +1,8 @@
 """The gradient step of TD3 on the CPU, without autograd."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from stable_baselines3 import TD3
 from stable_baselines3.td3.policies import Actor
@@ -129,16 +129,16 @@ class Update(update.Update):
         Returns:
             The losses of each.
         """
-        _, moved = self._turns(np.arange(gradient_steps))
+        _, moved = self._turns(range(gradient_steps))
         found = self.run(gradient_steps)
         self._model._n_updates += gradient_steps
         columns = self._share * found[:, VALUES], found[:, SQUARES] / self._batch_size
-        rows = zip(*(x.tolist() for x in columns), moved.tolist(), strict=True)
+        rows = zip(*(x.tolist() for x in columns), moved, strict=True)
         return [Losses(value if turn else None, loss) for value, loss, turn in rows]
 
-    def _turns(self, gradient_steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        updates = self._model._n_updates + 1 + gradient_steps
-        is_actors_turn = updates % self._model.policy_delay == 0
+    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
+        done, delay = self._model._n_updates + 1, self._model.policy_delay
+        is_actors_turn = [(done + step) % delay == 0 for step in gradient_steps]
         return is_actors_turn, is_actors_turn
 
     def _noise(self, count: int) -> list[Tensor]:

@@ -99,15 +99,18 @@ class Passes:
         found = self.networks.outputs[: len(inputs)]
         return torch.stack([panels.matrix() for group in found for panels in group])
 
-    def backward(self, *, to_weights: bool, to_input: bool) -> None:
-        """Send ``output_grads`` back through the first group."""
+    def backward(self, *, to_weights: bool, to_input: bool, some: bool = False) -> None:
+        """Send ``output_grads`` back through the first group, or only some rows of them."""
         for panels, grads in zip(self.networks.output_grads, self.output_grads, strict=True):
             panels.fill(grads)
         for panels, grads in zip(self.networks.input_grads, self.input_grads, strict=True):
             panels.fill(grads)
         tape = self._tape()
         tape.slot()
-        tape.on_panels([ops.backward(self.networks.groups[0], to_input=to_input)])
+        group = self.networks.groups[0]
+        tape.on_panels(
+            [ops.backward_some(group) if some else ops.backward(group, to_input=to_input)]
+        )
         if to_weights:
             tape.to_weights(self.networks.groups[0])
         tape.run(np.zeros((1, 1), dtype=np.int64))

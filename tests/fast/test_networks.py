@@ -318,6 +318,32 @@ def test_a_backward_writes_only_what_is_wanted() -> None:
         assert all((param.grad == 7).all() for param in params) != to_weights
 
 
+@pytest.mark.parametrize("threads_", [1, 3])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+@pytest.mark.parametrize("batch_size", [1, 16, 17, 100])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.5, 1.0])
+def test_rows_without_a_gradient_may_be_left_out(
+    threads: Any, threads_: int, depth: int, batch_size: int, share: float
+) -> None:
+    threads(threads_)
+    groups = groups_of(1, 2, (5, *range(6, 6 + depth), 1))
+    if depth:
+        normalised(groups, (0,), "normalize", 1.3)
+    passes = Passes(groups, batch_size, from_column=2)
+    x = torch.randn(batch_size, 5, dtype=torch.float64)
+    with torch.no_grad():
+        passes.forward(x)
+    grads = torch.randn_like(passes.output_grads)
+    grads[torch.rand_like(grads) >= share] = 0
+    found = []
+    for some in (False, True):
+        passes.input_grads.fill_(torch.nan)
+        passes.output_grads.copy_(grads)
+        passes.backward(to_weights=False, to_input=True, some=some)
+        found.append(passes.input_grads.clone())
+    torch.testing.assert_close(*found, **CLOSE)
+
+
 def test_float32_is_as_close_to_the_truth_as_autograd_is() -> None:
     groups = groups_of(1, 2, (17, 64, 64, 1), dtype=torch.float32)
     truth = [[chain_of((17, 64, 64, 1)) for _ in groups[0]]]

@@ -83,7 +83,8 @@ def test_the_last_evaluation_is_of_the_saved_model(shared_run: RunResult) -> Non
     returns, _ = evaluate_policy(
         model, env, shared_run.config.n_eval_episodes, return_episode_rewards=True
     )
-    assert returns == shared_run.evaluation.returns
+    # Actions of the fast way are those of the policy's modules to rounding.
+    assert returns == pytest.approx(shared_run.evaluation.returns, rel=1e-6)
 
 
 def test_the_best_model_is_that_of_the_best_evaluation(shared_run: RunResult) -> None:

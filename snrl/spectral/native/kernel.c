@@ -17,17 +17,20 @@
 /* Of a register tile: as many sums as the sixteen registers of AVX2 hold. */
 #define LANES 8
 #define ROWS 8
-/* Bytes of a vector register, and rows of a product's tile: as many sums of two registers as there are
- * registers for. */
+/* Bytes of a vector register; rows of a product's tile, as many sums of two registers as there are
+ * registers for; and the registers of a tile of four rows. */
 #if defined(__AVX512F__)
 #define VECTOR 64
 #define TILE 8
+#define WIDE 4
 #elif defined(__AVX__)
 #define VECTOR 32
 #define TILE 6
+#define WIDE 2
 #else
 #define VECTOR 16
 #define TILE 6
+#define WIDE 2
 #endif
 #define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
 /* Rows of a batch up to which each is treated by itself. */
@@ -38,42 +41,92 @@
 #define STRIP 64
 #define WORTH_A_THREAD 16384
 
-/* Eigenvalues of a symmetric matrix, largest first, and eigenvectors as rows, by cyclic Jacobi
- * rotations (Golub & Van Loan, Matrix Computations, 8.5) down to off-diagonal entries of rtol times
- * the largest entry of the diagonal. a is overwritten. */
+/* Eigenvalues of a symmetric matrix, largest first, and eigenvectors as rows: a tridiagonal matrix by
+ * Householder reflections, then QL steps with implicit shifts (Golub & Van Loan, Matrix Computations,
+ * 8.3). Off-diagonal entries count as zero below rtol times the largest of the tridiagonal matrix. Of
+ * each vector the largest entry is positive. a is overwritten. */
 static void symmetric_eigen(double *restrict a, long size, double *restrict values,
                             double *restrict vectors, double rtol) {
+    double below[MAX_BASIS] = {0}, v[MAX_BASIS], w[MAX_BASIS], greatest = 0;
+    for (long k = 0; k < size * size; k++)
+        if (fabs(a[k]) > greatest) greatest = fabs(a[k]);
     for (long p = 0; p < size; p++)
         for (long q = 0; q < size; q++) vectors[p * size + q] = p == q;
-    for (int sweep = 0; sweep < 30; sweep++) {
-        double largest = 0, off = 0;
-        for (long p = 0; p < size; p++) {
-            if (fabs(a[p * size + p]) > largest) largest = fabs(a[p * size + p]);
-            for (long q = 0; q < p; q++)
-                if (fabs(a[p * size + q]) > off) off = fabs(a[p * size + q]);
+    for (long k = 0; k + 2 < size; k++) {
+        /* A = H A H and the rows of vectors H, with H = 1 - 2 v vᵀ that leaves one entry below. */
+        double norm = 0;
+        for (long i = k + 1; i < size; i++) norm += a[k * size + i] * a[k * size + i];
+        norm = sqrt(norm);
+        /* Nothing, but its square would lose its digits, and v its length. */
+        if (!(norm > 1e-30 * greatest)) continue;
+        const double head = a[k * size + k + 1], kept = head > 0 ? -norm : norm;
+        const double length = sqrt(2 * norm * (norm + fabs(head)));
+        below[k] = kept;
+        for (long i = 0; i < size; i++)
+            v[i] = i <= k ? 0 : (a[k * size + i] - (i == k + 1 ? kept : 0)) / length;
+        double inner = 0;
+        for (long i = k + 1; i < size; i++) {
+            double sum = 0;
+            for (long j = k + 1; j < size; j++) sum += a[i * size + j] * v[j];
+            w[i] = 2 * sum;
+            inner += v[i] * w[i];
         }
-        if (!(off > rtol * largest)) break;
-        for (long p = 0; p < size; p++)
-            for (long q = p + 1; q < size; q++) {
-                const double both = a[p * size + q];
-                if (fabs(both) <= 0.1 * rtol * largest) continue;
-                const double tau = (a[q * size + q] - a[p * size + p]) / (2 * both);
-                const double t = (tau >= 0 ? 1 : -1) / (fabs(tau) + sqrt(1 + tau * tau));
-                const double c = 1 / sqrt(1 + t * t), s = c * t;
-                const double app = a[p * size + p] - t * both, aqq = a[q * size + q] + t * both;
-                double *restrict ap = a + p * size, *restrict aq = a + q * size;
-                double *restrict vp = vectors + p * size, *restrict vq = vectors + q * size;
+        for (long i = k + 1; i < size; i++) w[i] -= inner * v[i];
+        for (long i = k + 1; i < size; i++)
+#pragma omp simd
+            for (long j = k + 1; j < size; j++) a[i * size + j] -= v[i] * w[j] + w[i] * v[j];
+        for (long j = 0; j < size; j++) w[j] = 0;
+        for (long i = k + 1; i < size; i++)
+#pragma omp simd
+            for (long j = 0; j < size; j++) w[j] += v[i] * vectors[i * size + j];
+        for (long i = k + 1; i < size; i++)
+#pragma omp simd
+            for (long j = 0; j < size; j++) vectors[i * size + j] -= 2 * v[i] * w[j];
+    }
+    if (size > 1) below[size - 2] = a[(size - 2) * size + size - 1];
+    double largest = 0;
+    for (long p = 0; p < size; p++) {
+        values[p] = a[p * size + p];
+        if (fabs(values[p]) > largest) largest = fabs(values[p]);
+        if (fabs(below[p]) > largest) largest = fabs(below[p]);
+    }
+    for (long first = 0; first < size; first++)
+        for (int pass = 0; pass < 60; pass++) {
+            long last = first;
+            while (last + 1 < size && fabs(below[last]) > rtol * largest) last++;
+            if (last == first) break;
+            const double half = (values[first + 1] - values[first]) / (2 * below[first]);
+            const double root = sqrt(half * half + 1);
+            double g = values[last] - values[first] +
+                       below[first] / (half + (half < 0 ? -root : root));
+            double sine = 1, cosine = 1, shift = 0;
+            int split = 0;
+            for (long i = last - 1; i >= first; i--) {
+                const double f = sine * below[i], b = cosine * below[i], r = sqrt(f * f + g * g);
+                below[i + 1] = r;
+                if (!(r > 0)) {
+                    /* The matrix has come apart here. */
+                    values[i + 1] -= shift;
+                    split = 1;
+                    break;
+                }
+                sine = f / r, cosine = g / r;
+                const double d = values[i + 1] - shift;
+                const double t = (values[i] - d) * sine + 2 * cosine * b;
+                shift = sine * t;
+                values[i + 1] = d + shift;
+                g = cosine * t - b;
+                double *restrict x = vectors + i * size, *restrict y = x + size;
 #pragma omp simd
                 for (long k = 0; k < size; k++) {
-                    const double x = ap[k], y = aq[k], z = vp[k], w = vq[k];
-                    ap[k] = c * x - s * y, aq[k] = s * x + c * y;
-                    vp[k] = c * z - s * w, vq[k] = s * z + c * w;
+                    const double lower = y[k];
+                    y[k] = sine * x[k] + cosine * lower;
+                    x[k] = cosine * x[k] - sine * lower;
                 }
-                for (long k = 0; k < size; k++) a[k * size + p] = ap[k], a[k * size + q] = aq[k];
-                ap[p] = app, aq[q] = aqq, ap[q] = aq[p] = 0;
             }
-    }
-    for (long p = 0; p < size; p++) values[p] = a[p * size + p];
+            if (!split) values[first] -= shift, below[first] = g;
+            below[last] = 0;
+        }
     for (long p = 0; p < size; p++) {
         long best = p;
         for (long q = p + 1; q < size; q++)
@@ -85,6 +138,12 @@ static void symmetric_eigen(double *restrict a, long size, double *restrict valu
             const double x = vectors[p * size + k];
             vectors[p * size + k] = vectors[best * size + k], vectors[best * size + k] = x;
         }
+    }
+    for (long p = 0; p < size; p++) {
+        double *row = vectors + p * size, top = 0;
+        for (long k = 0; k < size; k++)
+            if (fabs(row[k]) > fabs(top)) top = row[k];
+        for (long k = 0; top < 0 && k < size; k++) row[k] = -row[k];
     }
 }
 
@@ -135,7 +194,7 @@ typedef struct {
 
 enum {
     LOAD, STORE, COPY, FORWARD, BACKWARD, SQUASH, UNSQUASH, TANH_OF, UNTANH, DIFFERENCES, LEAST, ALL,
-    SUM, READ_TEMPERATURE, TO_TEMPERATURE, JOIN, SCALE
+    SUM, READ_TEMPERATURE, TO_TEMPERATURE, JOIN, SCALE, BACKWARD_SOME
 };
 typedef struct {
     int64_t kind;
@@ -281,9 +340,9 @@ typedef struct {
 #define EXP expf
 #define LOG logf
 #define TANH tanhf
+#include "product.h"
 #include "kernel.h"
 #include "layer.h"
-#include "product.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
@@ -304,9 +363,9 @@ typedef struct {
 #define EXP exp
 #define LOG log
 #define TANH tanh
+#include "product.h"
 #include "kernel.h"
 #include "layer.h"
-#include "product.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
@@ -456,9 +515,9 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
             case TO_WEIGHTS: weights_of(networks, phase->count, batch, is_double); break;
             case THROUGH_SIGMA:
                 for (long k = 0; k < phase->count; k++)
-                    for (long i = THREAD; i < networks[k].depth; i += THREADS) {
+                    for (long i = 0; i < networks[k].depth; i++) {
                         const Layer *layer = networks[k].layers + i;
-                        if (layer->slope != 0)
+                        if (layer->slope != 0 && (k + i) % THREADS == THREAD)
                             through_sigma(is_double, layer->gw, layer->w, layer->m, layer->n,
                                           layer->u, layer->v, layer->slope / layer->scale, 1);
                     }

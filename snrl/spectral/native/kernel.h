@@ -5,13 +5,41 @@
  * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were.
  */
 
+static REAL NAME(dot)(const REAL *restrict x, const REAL *restrict y, long n) {
+    REAL sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (long c = 0; c < n; c++) sum += x[c] * y[c];
+    return sum;
+}
+
+/* out[p] = <x[p], y> for count rows x, some at a time, so that no sum waits for itself. */
+static void NAME(dots)(const REAL *restrict x, long count, const REAL *restrict y, long n,
+                       REAL *restrict out) {
+    for (; count >= 4; count -= 4, x += 4 * n, out += 4) {
+        const REAL *x1 = x + n, *x2 = x1 + n, *x3 = x2 + n;
+        REAL s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+        for (long c = 0; c < n; c++) {
+            s0 += x[c] * y[c], s1 += x1[c] * y[c];
+            s2 += x2[c] * y[c], s3 += x3[c] * y[c];
+        }
+        out[0] = s0, out[1] = s1, out[2] = s2, out[3] = s3;
+    }
+    for (; count > 0; count--, x += n) *out++ = NAME(dot)(x, y, n);
+}
+
 /* y[p][i] = <x[p], w[i]> for q rows x of length n and the m rows of w.
  *
- * Eight rows of x at a time, interleaved in panel (8n numbers), so that a vector register holds
- * one entry of each and no sum ever runs across a register. */
+ * More than four rows of x are taken eight at a time, interleaved in panel (8n numbers), so that a
+ * vector register holds one entry of each and no sum ever runs across a register. */
 static void NAME(images)(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
                          REAL *restrict y, REAL *restrict panel) {
-    for (long first = 0; first < q; first += LANES) {
+    for (long i = 0; q <= 4 && i < m; i++) {
+        REAL found[4];
+        NAME(dots)(x, q, w + i * n, n, found);
+        for (long p = 0; p < q; p++) y[p * m + i] = found[p];
+    }
+    for (long first = 0; q > 4 && first < q; first += LANES) {
         const long rows = q - first < LANES ? q - first : LANES;
         for (long c = 0; c < n; c++)
             for (long p = 0; p < LANES; p++)
@@ -39,41 +67,48 @@ static void NAME(images)(const REAL *restrict w, long m, long n, const REAL *res
     }
 }
 
+/* y[p] += sum_i a[p][i] w[i] for rows p, a constant, and the columns of WIDE registers. */
+static inline __attribute__((always_inline)) void NAME(combine_some)(
+    const int rows, const REAL *restrict w, long m, long n, const REAL *restrict a,
+    REAL *restrict y) {
+    NAME(vector) total[4][WIDE];
+#pragma GCC unroll 4
+    for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; k++) total[p][k] = ((NAME(vector) *)(y + p * n))[k];
+    for (long i = 0; i < m; i++) {
+        const NAME(vector) *row = (const NAME(vector) *)(w + i * n);
+        NAME(vector) entries[WIDE];
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; k++) entries[k] = row[k];
+#pragma GCC unroll 4
+        for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+            for (int k = 0; k < WIDE; k++) total[p][k] += a[p * m + i] * entries[k];
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < rows; p++)
+#pragma GCC unroll 4
+        for (int k = 0; k < WIDE; k++) ((NAME(vector) *)(y + p * n))[k] = total[p][k];
+}
+
 /* y[p] += sum_i a[p][i] w[i] for q rows a of length m: q rows of length n. */
 static void NAME(combine)(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
                           REAL *restrict y) {
-    for (long p = 0; p < q; p++) {
-        const int two = p + 1 < q;
-        const REAL *s = a + p * m, *t = two ? s + m : s;
-        REAL *f = y + p * n, *g = f + n;
-        long i = 0;
-        for (; two && i + 4 <= m; i += 4) {
-            const REAL *w0 = w + i * n, *w1 = w0 + n, *w2 = w1 + n, *w3 = w2 + n;
-            const REAL s0 = s[i], s1 = s[i + 1], s2 = s[i + 2], s3 = s[i + 3];
-            const REAL t0 = t[i], t1 = t[i + 1], t2 = t[i + 2], t3 = t[i + 3];
+    const long width = WIDE * VECTOR / sizeof(REAL), whole = n - n % width;
+    for (long p = 0; p < q; p += 4, a += 4 * m, y += 4 * n) {
+        const long rows = q - p < 4 ? q - p : 4;
+        for (long c = 0; c < whole; c += width)
+            if (rows == 4)
+                NAME(combine_some)(4, w + c, m, n, a, y + c);
+            else
+                for (long k = 0; k < rows; k++)
+                    NAME(combine_some)(1, w + c, m, n, a + k * m, y + k * n + c);
+        for (long i = 0; whole < n && i < m; i++)
+            for (long k = 0; k < rows; k++)
 #pragma omp simd
-            for (long c = 0; c < n; c++) {
-                f[c] += s0 * w0[c] + s1 * w1[c] + s2 * w2[c] + s3 * w3[c];
-                g[c] += t0 * w0[c] + t1 * w1[c] + t2 * w2[c] + t3 * w3[c];
-            }
-        }
-        for (; i < m; i++) {
-            const REAL *row = w + i * n, share = s[i], other = t[i];
-#pragma omp simd
-            for (long c = 0; c < n; c++) f[c] += share * row[c];
-            if (two)
-#pragma omp simd
-                for (long c = 0; c < n; c++) g[c] += other * row[c];
-        }
-        p += two;
+                for (long c = whole; c < n; c++) y[k * n + c] += a[k * m + i] * w[i * n + c];
     }
-}
-
-static REAL NAME(dot)(const REAL *restrict x, const REAL *restrict y, long n) {
-    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long c = 0; c < n; c++) sum += x[c] * y[c];
-    return sum;
 }
 
 /* Divides x by its largest magnitude and returns that: 0 for zero, NaN where x is not finite. */
@@ -132,8 +167,8 @@ static void NAME(orthonormalize)(REAL *restrict basis, long r, long size, long n
             }
         for (long q = 0; q < others; q++) {
             const REAL before = NAME(normalize)(rest + q * n, n);
-            for (long p = 0; p < r; p++)
-                shares[q * r + p] = -NAME(dot)(rest + q * n, basis + p * n, n);
+            NAME(dots)(basis, r, rest + q * n, n, shares + q * r);
+            for (long p = 0; p < r; p++) shares[q * r + p] = -shares[q * r + p];
             if (!(before > 0)) kept[r + q] = 0;
         }
         NAME(combine)(basis, r, n, shares, others, rest);
@@ -141,9 +176,10 @@ static void NAME(orthonormalize)(REAL *restrict basis, long r, long size, long n
             const REAL left = NAME(normalize)(rest + q * n, n);
             if (!(left > 16 * EPSILON)) kept[r + q] = 0;
         }
-        for (long q = 0; q < others; q++)
-            for (long p = 0; p <= q; p++)
-                factor[q * others + p] = NAME(dot)(rest + q * n, rest + p * n, n);
+        for (long q = 0; q < others; q++) {
+            NAME(dots)(rest, q + 1, rest + q * n, n, shares);
+            for (long p = 0; p <= q; p++) factor[q * others + p] = shares[p];
+        }
         /* Cholesky, row by row, and the inverse of the factor along with it. */
         for (long q = 0; q < others; q++) {
             double *restrict row = factor + q * others, *restrict out = inverse + q * others;
@@ -178,6 +214,19 @@ __attribute__((noinline)) static double NAME(sigma)(const REAL *restrict w, long
     return sigma;
 }
 
+/* Each step turns the block by a matrix that is orthogonal but for rounding, which would add up: takes
+ * what has done so away again. */
+static void NAME(straighten)(REAL *restrict block, long r, long n) {
+    for (long q = 0; q < r; q++) {
+        REAL shares[MAX_BASIS];
+        NAME(dots)(block, q, block + q * n, n, shares);
+        for (long p = 0; p < q; p++)
+#pragma omp simd
+            for (long c = 0; c < n; c++) block[q * n + c] -= shares[p] * block[p * n + c];
+        NAME(normalize)(block + q * n, n);
+    }
+}
+
 /* scratch holds 3r (2n + 2m) + LANES · n numbers. */
 static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *restrict u,
                         REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
@@ -190,15 +239,7 @@ static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *re
     double gram[MAX_BASIS * MAX_BASIS], ritz[MAX_BASIS * MAX_BASIS], squares[MAX_BASIS];
     double before[MAX_BASIS];
     int kept[MAX_BASIS], grows = 1;
-    /* Each refresh turns the block by a matrix that is orthogonal but for rounding, which would
-     * add up over a long run. */
-    for (long q = 0; q < r; q++) {
-        for (long p = 0; p < q; p++) {
-            const REAL share = NAME(dot)(block + q * n, block + p * n, n);
-            for (long c = 0; c < n; c++) block[q * n + c] -= share * block[p * n + c];
-        }
-        NAME(normalize)(block + q * n, n);
-    }
+    NAME(straighten)(block, r, n);
     NAME(images)(w, m, n, block, r, image, panel);
     for (long step = 1; step <= n_power_iterations || (grows && step <= max_steps); step++) {
         const REAL scale = NAME(rescale)(image, r * m);
@@ -213,10 +254,10 @@ static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *re
         NAME(orthonormalize)(basis, r, size, n, fresh, kept);
         NAME(images)(w, m, n, basis + r * n, size - r, image + r * m, panel);
         for (long c = r * m; c < size * m; c++) image[c] /= scale;
-        for (long p = 0; p < size; p++)
-            for (long q = 0; q <= p; q++)
-                gram[p * size + q] = gram[q * size + p] =
-                    NAME(dot)(image + p * m, image + q * m, m);
+        for (long p = 0; p < size; p++) {
+            NAME(dots)(image, p + 1, image + p * m, m, shares);
+            for (long q = 0; q <= p; q++) gram[p * size + q] = gram[q * size + p] = shares[q];
+        }
         /* Below every true value, so that what was dropped is chosen last. */
         for (long p = 0; p < size; p++)
             if (!kept[p]) gram[p * size + p] = -1;
@@ -228,6 +269,7 @@ static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *re
         for (long c = 0; c < r * size; c++) shares[c] = (REAL)ritz[c];
         memset(block, 0, sizeof(REAL) * r * n);
         NAME(combine)(basis, size, n, shares, r, block);
+        NAME(straighten)(block, r, n);
         memset(turned, 0, sizeof(REAL) * r * m);
         NAME(combine)(image, size, m, shares, r, turned);
         for (long p = 0; p < r; p++) memset(shares + p * size, 0, sizeof(REAL) * r);

@@ -65,6 +65,42 @@ static void NAME(backward)(const Network *network, const Part *part, int to_inpu
     }
 }
 
+/* Where the features of row r of some panels are, PANEL apart. */
+#define AT(panels, features, r) ((panels) + ((r) / PANEL * (features)) * PANEL + (r) % PANEL)
+
+/* backward() to the input alone, for a network of one value and without norms: rows without a gradient,
+ * as all have but in one of the networks whose least value counts, are left out. Those that have one
+ * move to the front, and the gradients of their inputs back to their places. */
+static void NAME(backward_some)(const Network *network, const Part *part) {
+    const long first = part->first, rows = (part->last - first) * PANEL;
+    const Layer *top = network->layers + network->depth - 1;
+    REAL *g = (REAL *)top->gy + first * PANEL, *out = NULL;
+    long chosen[rows], some = 0;
+    for (long r = 0; r < rows; r++)
+        if (g[r] != 0) chosen[some] = r, g[some++] = g[r];
+    const long panels = (some + PANEL - 1) / PANEL;
+    for (long r = some; r < panels * PANEL; r++) g[r] = 0;
+    for (const Layer *layer = top; layer >= network->layers; layer--, g = out) {
+        const Layer *below = layer > network->layers ? layer - 1 : NULL;
+        const long from = below ? 0 : network->from_column, n = layer->n - from;
+        out = (REAL *)(below ? below->gy : network->gx) + first * n * PANEL;
+        NAME(product)((const REAL *)layer->w + from, 1, layer->n, n, g, layer->m, layer->m, panels,
+                      (REAL)layer->scale, NULL, 0, NULL, out);
+        for (long q = 0; below && below->relu && q < some; q++) {
+            const REAL *y = AT((const REAL *)below->y + first * n * PANEL, n, chosen[q]);
+            REAL *place = AT(out, n, q);
+            for (long i = 0; i < n; i++)
+                if (y[i * PANEL] <= 0) place[i * PANEL] = 0;
+        }
+    }
+    const long n = network->layers->n - network->from_column;
+    for (long r = rows - 1; r >= 0; r--) {
+        const int has = some && chosen[some - 1] == r;
+        if (has) some--;
+        for (long i = 0; i < n; i++) AT(out, n, r)[i * PANEL] = has ? AT(out, n, some)[i * PANEL] : 0;
+    }
+}
+
 /* Sum over a batch of a feature, times another if there is one; both m features in a panel. */
 static REAL NAME(sum_batch)(const REAL *g, const REAL *z, long m, long batch) {
     REAL sum = 0;

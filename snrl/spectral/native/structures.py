@@ -84,6 +84,7 @@ class Kind(IntEnum):
     TO_TEMPERATURE = 14
     JOIN = 15
     SCALE = 16
+    BACKWARD_SOME = 17
 
 
 class Operation(ctypes.Structure):
@@ -108,7 +109,7 @@ class Copy(ctypes.Structure):
 
 
 class Through(ctypes.Structure):
-    """Arguments of FORWARD and BACKWARD."""
+    """Arguments of FORWARD, BACKWARD and BACKWARD_SOME."""
 
     _fields_ = (("networks", _address), ("count", _long), ("option", _long))
 

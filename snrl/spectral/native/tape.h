@@ -5,12 +5,14 @@ static void NAME(on_panels)(const Operation *op, const int64_t *in, const Part *
     const long batch = part->batch, panels = part->panels;
     const void *args = op->arguments;
     const Through *through = args;
-    if (op->kind == FORWARD || op->kind == BACKWARD) {
+    if (op->kind == FORWARD || op->kind == BACKWARD || op->kind == BACKWARD_SOME) {
         for (long k = 0; k < through->count; k++)
             if (op->kind == FORWARD)
                 NAME(forward)(through->networks + k, part, through->option);
-            else
+            else if (op->kind == BACKWARD)
                 NAME(backward)(through->networks + k, part, through->option);
+            else
+                NAME(backward_some)(through->networks + k, part);
         return;
     }
     for (long p = part->first; p < part->last; p++) {
