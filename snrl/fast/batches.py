@@ -114,7 +114,7 @@ def _gather(
         *(table.buffer_info()[0], len(table) // 4, obs_dim + action_dim),
         *(x.ctypes.data for x in (buffer.rewards, buffer.dones, buffer.timeouts)),
         *(gamma, rewards.data_ptr(), discounts.data_ptr()),
-        *(rows.ctypes.data, rows.size, dtype is torch.float64),
+        *(rows.ctypes.data, rows.size, dtype is torch.float64, torch.get_num_threads()),
     )
     return Batches(now, following, rewards, discounts)
 

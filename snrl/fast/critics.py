@@ -64,11 +64,13 @@ class Critics:
         self.targets = self._average.targets
         self._critic, self._target = critic, target
         self.ensemble: HeadSubset | None = getattr(target, "ensemble", None)
+        self._subset = None if self.ensemble is None else self.ensemble.subset
         self.spectral: SpectralNormalizer | None = getattr(model.policy, "spectral", None)
         self._normalized: list[Sequence[SpectralLayer]] = [
             getattr(x, "normalized", ()) for x in (critic, target)
         ]
         self._refresh = c.Refresh()
+        self._quotients = self.heads.quotients()
         self._scaled = self._prepare_refresh()
 
     def compare(
@@ -87,7 +89,6 @@ class Critics:
             ent_coef: Likewise.
         """
         online, target = self.heads.groups
-        subset = 0 if self.ensemble is None else self.ensemble.subset
         return [
             ops.forward(online, keep=True),
             ops.forward(target, keep=False),
@@ -95,7 +96,7 @@ class Critics:
                 *(online, target, slot, share, self.squares),
                 policy=policy,
                 ent_coef=ent_coef,
-                subset=subset,
+                subset=self._subset or 0,
             ),
             ops.backward(online, to_input=False),
         ]
@@ -118,12 +119,13 @@ class Critics:
             self._refresh.n_power_iterations = self.spectral.n_power_iterations
         following = steps.followers(optimizer)
         if not following:
-            return not self._scaled
+            return self._scaled == []
         (follower, layers), *others = following
         return (
             not others
             and follower is self.spectral
             and self._scaled is not None
+            and self._quotients == self.heads.quotients()
             and len(layers) == len(self._normalized[0])
             and self.spectral.only_scales
         )
@@ -136,10 +138,10 @@ class Critics:
             for layers in self._normalized[: 1 + targets_moved]:
                 self.spectral.followed(layers)
 
-    def give_gradients(self) -> None:
-        """Let the critic's parameters have the gradients that a tape computes."""
-        # Somebody may have replaced or dropped them.
-        self.heads.give_gradients()
+    def is_current(self) -> bool:
+        """Tell whether what is no parameter is as it was: see :meth:`Networks.is_current`."""
+        subset = None if self.ensemble is None else self.ensemble.subset
+        return self._subset == subset and self.heads.is_current()
 
     def step(self, tau: float | None) -> None:
         """Step the critic's optimiser, and move the target, without a tape.
@@ -164,9 +166,11 @@ class Critics:
 
     def _prepare_refresh(self) -> list[c.Scaled] | None:
         """Write down what a refresh reads; the layers whose factors follow, None if C cannot."""
-        scaled = self.heads.scaled()
-        if self.spectral is None or not scaled:
-            return scaled
+        quotients = [x for x in self._quotients if x is not None]
+        if len(quotients) < len(self._quotients):
+            return None
+        if self.spectral is None or not quotients:
+            return []
         plans = [self.spectral.plan(layers) for layers in self._normalized]
         if any(plan is None for plan in plans):
             return None
@@ -175,4 +179,4 @@ class Critics:
         self._refresh.table = self._table.buffer_info()[0]
         self._refresh.count, self._refresh.targets = len(own) // 8, len(targets) // 8
         self._refresh.rtol, self._refresh.max_steps = RTOL, MAX_STEPS
-        return scaled
+        return self.heads.scaled(quotients)

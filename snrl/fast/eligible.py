@@ -13,6 +13,7 @@ from snrl.critics import SpectralCritic
 from snrl.fast import networks
 from snrl.fast.watch import is_hooked
 from snrl.spectral import native
+from snrl.spectral.layers import SpectralLayer
 
 _CRITICS = (ContinuousCritic, SpectralCritic)
 
@@ -57,7 +58,10 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
             return f"the actor is a {type(owner).__name__}"
         if type(owner.features_extractor) is not FlattenExtractor:
             return f"the features extractor is a {type(owner.features_extractor).__name__}"
+        is_critic = type(owner) in _CRITICS
         for part in parts:
+            if not is_critic and any(isinstance(x, SpectralLayer) for x in part.modules()):
+                return f"the {type(owner).__name__} has normalised layers"
             if (reason := networks.why_not(part)) is not None:
                 return f"the {type(owner).__name__} has {reason}"
     dtypes = {param.dtype for owner, _ in found for param in owner.parameters()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from snrl.fast.panels import Panels
 from snrl.spectral import native
-from snrl.spectral.layers import SpectralLinear
+from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
@@ -154,16 +154,14 @@ class Networks:
         for row, layer in self._scaled:
             row.scale, row.slope = layer.slot.normalizer.scale_and_slope(layer)
 
-    def scaled(self) -> list[c.Scaled] | None:
-        """How C finds these factors after a refresh; None if only :meth:`rescale` can."""
-        found = []
-        for row, layer in self._scaled:
-            quotient = layer.slot.normalizer.quotient(layer)
-            if quotient is None:
-                return None
-            sigma, coef, capped, detached = quotient
-            found.append(c.Scaled(ctypes.addressof(row), sigma, coef, capped, detached))
-        return found
+    def quotients(self) -> list[Quotient | None]:
+        """How these factors follow from norms, where it is as a quotient."""
+        return [layer.slot.normalizer.quotient(layer) for _, layer in self._scaled]
+
+    def scaled(self, quotients: Sequence[Quotient]) -> list[c.Scaled]:
+        """How C is to find these factors after a refresh."""
+        rows = [ctypes.addressof(row) for row, _ in self._scaled]
+        return [c.Scaled(row, *x) for row, x in zip(rows, quotients, strict=True)]
 
     def _panels(self, features: int, *, is_input: bool = False) -> Panels:
         panels = Panels(self._batch_size, features, self._like.dtype, is_input=is_input)

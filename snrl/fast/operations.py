@@ -72,7 +72,6 @@ class Squash:
     ``std = exp(clamp(log_std, -20, 2))``.
 
     Attributes:
-        actions: Where the actions go.
         log_prob: Log-probabilities, one feature.
         total: Their sums over each panel, float64.
     """
@@ -87,14 +86,13 @@ class Squash:
             feature: From which feature on.
         """
         batch_size, dtype = parameters.batch_size, parameters.dtype
-        self.dim = parameters.features // 2
-        self.actions = to
+        dim = parameters.features // 2
         self.log_prob = Panels(batch_size, 1, dtype)
         self.total = parts(batch_size, dtype)
-        spread = Panels(batch_size, self.dim, dtype)
+        spread = Panels(batch_size, dim, dtype)
         self._arguments = _with(
             c.Squash(
-                *(parameters.address(), self.dim, slot, spread.address()),
+                *(parameters.address(), dim, slot, spread.address()),
                 *(to.address(feature), to.features),
                 *(self.log_prob.address(), self.total.data_ptr()),
             ),
@@ -136,7 +134,6 @@ class Tanh:
             dim: How many there are.
             noise: Slot of the address of a matrix ``(batch, dim)`` in memory; None for none.
         """
-        self.dim = dim
         self._arguments = _with(
             c.Tanh(
                 *(source.address(), source.features, dim, -1 if noise is None else noise),

@@ -73,6 +73,7 @@ class Table:
         self._optimizers = optimizers
         self._options = [(*pair, structures.AdamOptions()) for pair in self._groups()]
         self.params: list[Tensor] = []
+        self._averaged = {*targets}
         rows = []
         for optimizer, group, options in self._options:
             known = _known[optimizer]
@@ -91,6 +92,11 @@ class Table:
         # Kept, so that no other object gets their ids.
         self._parts = self._found()
         self._addresses = [*map(_PLACE, self._parts)]
+
+    def is_whole(self, dtype: torch.dtype) -> bool:
+        """Tell whether all is of one dtype, and everything averaged is averaged here."""
+        held = {*map(id, self.params)}
+        return self._averaged <= held and all(param.dtype is dtype for param in self.params)
 
     def is_for(self, optimizers: Sequence[Optimizer]) -> bool:
         """Tell whether all that it has addresses of is where it was; options may have changed."""
@@ -120,7 +126,8 @@ class Table:
         found = [*chain.from_iterable(group["params"] for _, group in self._groups())]
         found += [param.grad for param in found]
         for optimizer in self._optimizers:
-            found += chain.from_iterable(map(dict.values, optimizer.state.values()))
+            kept = chain.from_iterable(map(dict.values, optimizer.state.values()))
+            found += [part for part in kept if isinstance(part, Tensor)]
         return found
 
 

@@ -1,6 +1,7 @@
 """A gradient step as a list that C runs from one end to the other, as often as is asked for."""
 
 import ctypes
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from snrl.fast.operations import Operation
+from snrl.fast.pace import Pace
 from snrl.spectral import native
 from snrl.spectral.native.structures import Operation as Row
 from snrl.spectral.native.structures import Phase, PhaseKind
@@ -36,6 +38,8 @@ class Tape:
         self._batch_size, self._is_double = batch_size, dtype is torch.float64
         self._n_results = n_results
         self._panels = -(-batch_size // native.library().panel(self._is_double))
+        self._paces: dict[tuple[int, ...], Pace] = {}
+        self._flags: list[int] = []
         self._phases: list[Phase] = []
         self._ends: list[int] = []
         self._kept: list[object] = []
@@ -93,14 +97,20 @@ class Tape:
         end = len(self._phases) if last is None else self._ends[last]
         steps = len(inputs)
         results = np.zeros((steps, self._n_results))
+        # Other sections, or steps without some phases, are other work.
+        work = start, end, steps, int(np.count_nonzero(inputs[:, self._flags]))
+        pace = self._paces.setdefault(work, Pace())
+        threads = pace.choose(min(torch.get_num_threads(), self._panels))
+        begun = time.perf_counter()
         if native.library().run(
             ctypes.addressof(self._table) + start * ctypes.sizeof(Phase),
             end - start,
             *(inputs.ctypes.data, self.width, steps),
             *(results.ctypes.data, self._n_results, self._batch_size, self._is_double),
-            min(torch.get_num_threads(), self._panels),
+            threads,
         ):
             raise MemoryError("no memory for the scratch space of the refresh")
+        pace.took(threads, (time.perf_counter() - begun) / steps)
         return results
 
     def _rows(self, operations: Sequence[Operation]) -> "ctypes.Array[Any]":
@@ -111,6 +121,8 @@ class Tape:
 
     def _add(self, kind: PhaseKind, arguments: Any, count: int, flag: int) -> None:
         self._kept.append(arguments)
+        if flag != _ALWAYS and flag not in self._flags:
+            self._flags.append(flag)
         self._phases.append(Phase(kind, flag, ctypes.addressof(arguments), count))
 
 

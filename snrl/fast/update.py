@@ -30,9 +30,9 @@ ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES = range(5)
 class Update(ABC):
     """An algorithm's gradient steps for the networks of one model; called with their number.
 
-    They stand on a :class:`~snrl.fast.tape.Tape` that C runs as a whole, for all steps of a call,
-    where each optimiser's step is one that C can do; otherwise section by section, with what
-    PyTorch does in between.
+    They stand on a :class:`~snrl.fast.tape.Tape` that C runs as a whole, for all steps whose
+    batches are drawn at once, where each optimiser's step is one that C can do; otherwise section
+    by section, with what PyTorch does in between.
     """
 
     # To be set by a subclass: which networks get gradients, how the actor's target follows if there
@@ -86,7 +86,8 @@ class Update(ABC):
             batch_size == self._batch_size
             and all(part is own for part, own in zip(self.parts(model), self._parts, strict=True))
             and self._watch.is_unchanged()
-            and self._critics.heads.is_current()
+            and self._critics.is_current()
+            and all(networks.is_current() for networks in self._trained)
         )
 
     def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
@@ -97,7 +98,8 @@ class Update(ABC):
             deterministic: Whether the action is the distribution's mode; if not, noise is drawn
                 from torch's global generator by an actor that has some of its own.
         """
-        if not self._actor_watch.is_unchanged():
+        *_, actor = self._trained
+        if not self._actor_watch.is_unchanged() or not actor.is_current():
             return None
         return self._act(obs.to(self._critics.dtype).contiguous(), deterministic)
 
@@ -115,19 +117,15 @@ class Update(ABC):
         found: list[np.ndarray] = []
         drawn = draw(self._model, gradient_steps, self._batch_size, self._critics.dtype)
         for batches in drawn:
-            inputs, kept = self._inputs(batches, sum(map(len, found)))
             self._prepare()
             tables = self._tables()
-            if tables is None:
-                found += [self._step(inputs[i : i + 1]) for i in range(len(inputs))]
-            else:
-                for move, table in zip(self._moves, tables, strict=True):
-                    move.rows, move.count = ctypes.addressof(table.rows), len(table.rows)
-                    move.tau = self._model.tau
-                found.append(self._tape.run(inputs))
-                self._moved(tables, inputs)
-            # Until here there are addresses of it.
-            del kept
+            # Without a tape, noise is drawn step by step: an optimiser may draw some too.
+            parts = [batches] if tables else _singly(batches)
+            for part in parts:
+                inputs, kept = self._inputs(part, sum(map(len, found)))
+                found.append(self._run(tables, inputs) if tables else self._step(inputs))
+                # Until here there are addresses of it.
+                del kept
         return np.concatenate(found)
 
     @abstractmethod
@@ -173,7 +171,10 @@ class Update(ABC):
         ):
             if not all(map(is_ready, optimizers)):
                 return None
-            self._known = Table(first, self._critics.targets), Table(second, self._targets)
+            tables = Table(first, self._critics.targets), Table(second, self._targets)
+            if not all(table.is_whole(self._critics.dtype) for table in tables):
+                return None
+            self._known = tables
         for table in self._known:
             table.read_options()
         return self._known
@@ -197,12 +198,17 @@ class Update(ABC):
             columns[slot] = addresses
         return np.array([*zip(*columns, strict=True)], dtype=np.int64), kept
 
-    def _moved(self, tables: tuple[Table, Table], inputs: np.ndarray) -> None:
-        """Take note of what a tape has done."""
+    def _run(self, tables: tuple[Table, Table], inputs: np.ndarray) -> np.ndarray:
+        """Do gradient steps from one end of the tape to the other."""
+        for move, table in zip(self._moves, tables, strict=True):
+            move.rows, move.count = ctypes.addressof(table.rows), len(table.rows)
+            move.tau = self._model.tau
+        found = self._tape.run(inputs)
         increment_version(tables[0].params)
         self._critics.moved(targets_moved=bool(inputs[:, self._targets_move].any()))
         if inputs[:, self._actor_moves].any():
             increment_version([*tables[1].params, *self._targets.values()])
+        return found
 
     def _step(self, inputs: np.ndarray) -> np.ndarray:
         """Do one gradient step, section by section."""
@@ -219,6 +225,11 @@ class Update(ABC):
             if self._average is not None:
                 self._average.move(self._model.tau)
         return found
+
+
+def _singly(batches: Batches) -> list[Batches]:
+    """Some batches, one by one."""
+    return [Batches(*(x[i : i + 1] for x in batches)) for i in range(len(batches.now))]
 
 
 def _addresses(of: Tensor) -> Sequence[int]:

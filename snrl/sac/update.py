@@ -146,12 +146,22 @@ class Update(update.Update):
         heads = (actor.mu, actor.log_std)
         if any(type(x) is not nn.Linear for x in heads) or len({x.bias is None for x in heads}) > 1:
             return "the actor's mean and log_std are not two alike linear layers"
+        log_ent_coef: Any = model.log_ent_coef
+        dtype = actor.mu.weight.dtype
+        if model.ent_coef_optimizer is not None and log_ent_coef.dtype is not dtype:
+            return f"log_ent_coef is {log_ent_coef.dtype}, the networks are {dtype}"
         distribution = actor.action_dist
         if type(distribution) is not SquashedDiagGaussianDistribution or (
             distribution.epsilon != ops.EPSILON
         ):
             return "the actor's distribution is not SB3's squashed Gaussian"
         return None
+
+    def is_for(self, model: SAC, batch_size: int) -> bool:
+        """Tell whether it is still the update of a model's networks, and for such batches."""
+        log_ent_coef = model.log_ent_coef
+        is_alike = log_ent_coef is None or log_ent_coef.dtype is self._critics.dtype
+        return is_alike and super().is_for(model, batch_size)
 
     @torch.no_grad()
     def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
@@ -209,7 +219,7 @@ class Update(update.Update):
             temperature.value = model.ent_coef_tensor.item()
             return
         log_ent_coef = model.log_ent_coef
-        if log_ent_coef.grad is None:
+        if log_ent_coef.grad is None or log_ent_coef.grad.dtype is not log_ent_coef.dtype:
             log_ent_coef.grad = torch.empty_like(log_ent_coef)
         temperature.log = log_ent_coef.data_ptr()
         temperature.grad = log_ent_coef.grad.data_ptr()

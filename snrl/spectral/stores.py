@@ -101,7 +101,7 @@ class Store(nn.Module):
     def sigma(self, row: int, weight: Tensor) -> float:
         """The norm that the last refresh found, NaN if it was not of this weight as it is now."""
         if self._found[row] != (weight.data_ptr(), weight._version):
-            return math.nan
+            self.sigmas[row] = math.nan
         return self.sigmas[row]
 
     def carried(self) -> dict[str, Any]:

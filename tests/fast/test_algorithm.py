@@ -40,6 +40,7 @@ from .pairs import (
     make_one,
     make_pair,
     nudged,
+    state,
     train,
 )
 
@@ -536,6 +537,61 @@ def test_changes_between_updates_are_followed(
             change(model)
         train(pair, 4, first=3)
     assert_equal(*pair, rtol=1e-10)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_an_optimiser_of_some_parameters(algo: str) -> None:
+    """The target follows all of them."""
+
+    def change(model: Any) -> None:
+        last = [param for net in model.critic.q_networks for param in net[-1].parameters()]
+        model.critic.optimizer = torch.optim.Adam(last, lr=1e-2, eps=1e-4)
+
+    pair = make_pair(algo, policy_kwargs=CALM)
+    with in_float64(*pair):
+        train(pair, 3)
+        for model in pair:
+            change(model)
+        train(pair, 4, first=3)
+    assert_equal(*pair, rtol=1e-10)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_a_normalised_actor_is_left_to_sb3(algo: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_one(FAST[algo])
+    snrl.spectral_normalize(model.actor, layers=(-2,))
+    train([model], 1)
+    assert not is_fast(model)
+    assert "normalised layers" in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["MlpPolicy", "SNMlpPolicy"])
+@pytest.mark.parametrize("algo", ALGOS)
+def test_results_do_not_depend_on_the_number_of_threads(algo: str, policy: str) -> None:
+    """To the last bit: which number is fastest is found out by the clock."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            model = make_one(FAST[algo], policy, policy_kwargs={"net_arch": [37, 50]})
+            train([model], 3, 4, 77)
+            assert is_fast(model)
+            found.append(dict(state(model)))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert other.keys() == found[0].keys()
+        for name, value in found[0].items():
+            assert torch.equal(other[name], value), name
+
+
+def test_an_entropy_coefficient_of_another_dtype_is_left_to_sb3() -> None:
+    model = make_one(FAST["sac"])
+    train([model], 2)
+    assert is_fast(model)
+    model.log_ent_coef.data = model.log_ent_coef.data.double()
+    assert not model._update.is_for(model, BATCH)
+    assert "log_ent_coef" in str(type(model._update).why_not(model))
 
 
 @pytest.mark.parametrize("algo", ALGOS)

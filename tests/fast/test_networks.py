@@ -13,7 +13,8 @@ from snrl.fast.networks import Joint, why_not
 from snrl.fast.watch import Watch
 from snrl.spectral import SpectralNormalizer, native
 from snrl.spectral.layers import SpectralLinear
-from tests.fast.passes import Passes
+
+from .passes import Passes
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no compiler")
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}

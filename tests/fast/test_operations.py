@@ -12,7 +12,8 @@ from torch import Tensor
 from snrl.fast import operations as ops
 from snrl.fast.panels import Panels, parts
 from snrl.spectral import native
-from tests.fast.passes import Values, once_done, panels_of
+
+from .passes import Values, once_done, panels_of
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no compiler")
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}

@@ -40,7 +40,10 @@ _SIGNATURES = {
     "average": (None, (_pointer, _long, _double, _int, _int)),
     "gather": (
         None,
-        (_pointer, _long, _long, *(3 * (_pointer,)), _double, *(3 * (_pointer,)), _long, _int),
+        (
+            *(_pointer, _long, _long, *(3 * (_pointer,)), _double),
+            *(*(3 * (_pointer,)), _long, _int, _int),
+        ),
     ),
 }
 

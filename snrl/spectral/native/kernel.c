@@ -33,8 +33,9 @@
 #define WIDE 2
 #endif
 #define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
-/* Rows of a batch up to which each is treated by itself. */
+/* Rows of a batch up to which each is treated by itself, and panels that are packed together. */
 #define FEW 2
+#define GROUP 64
 /* How a count is cut: piece p of pieces covers PART(p) to PART(p + 1) of the whole. */
 #define PART(p, pieces, whole) ((whole) * (p) / (pieces))
 /* Columns summed at once, and entries below which a second thread takes longer to wake. */
@@ -578,13 +579,17 @@ void average(const int64_t *table, long count, double tau, int is_double, int th
  * timeout is not done, computed in floats. */
 void gather(const int64_t *table, long count, long stride, const float *rewards, const float *dones,
             const float *timeouts, double gamma, void *out_rewards, void *out_discounts,
-            const int64_t *rows, long n, int is_double) {
+            const int64_t *rows, long n, int is_double, int threads) {
+#pragma omp parallel num_threads(threads) if (threads > 1 && n * stride > WORTH_A_THREAD)
     for (long k = 0; k < count; k++) {
         const int64_t *row = table + 4 * k;
+        const long first = PART(THREAD, THREADS, n), own = PART(THREAD + 1, THREADS, n) - first;
         if (is_double)
-            gather_float64((void *)row[0], row[1], rows, n, row[2], (double *)row[3], stride);
+            gather_float64((void *)row[0], row[1], rows + first, own, row[2],
+                           (double *)row[3] + first * stride, stride);
         else
-            gather_float32((void *)row[0], row[1], rows, n, row[2], (float *)row[3], stride);
+            gather_float32((void *)row[0], row[1], rows + first, own, row[2],
+                           (float *)row[3] + first * stride, stride);
     }
     for (long i = 0; i < n; i++) {
         const float done = dones[rows[i]] * (1 - timeouts[rows[i]]);

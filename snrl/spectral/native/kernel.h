@@ -2,7 +2,7 @@
  *
  * The algorithm is that of track() in snrl/spectral/tracking.py, which is its oracle. What differs:
  * a vector that depends on others is replaced in the basis by noise, where Householder QR completes
- * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were.
+ * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were, to rounding.
  */
 
 static REAL NAME(dot)(const REAL *restrict x, const REAL *restrict y, long n) {

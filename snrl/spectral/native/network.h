@@ -71,13 +71,14 @@ static void NAME(backward)(const Network *network, const Part *part, int to_inpu
 /* backward() to the input alone, for a network of one value and without norms: rows without a gradient,
  * as all have but in one of the networks whose least value counts, are left out. Those that have one
  * move to the front, and the gradients of their inputs back to their places. */
-static void NAME(backward_some)(const Network *network, const Part *part) {
-    const long first = part->first, rows = (part->last - first) * PANEL;
+static void NAME(backward_group)(const Network *network, long first, long last) {
+    const long rows = (last - first) * PANEL;
     const Layer *top = network->layers + network->depth - 1;
     REAL *g = (REAL *)top->gy + first * PANEL, *out = NULL;
-    long chosen[rows], some = 0;
+    const REAL *values = (const REAL *)top->y + first * PANEL;
+    long chosen[GROUP * PANEL], some = 0;
     for (long r = 0; r < rows; r++)
-        if (g[r] != 0) chosen[some] = r, g[some++] = g[r];
+        if (g[r] != 0 && !(top->relu && values[r] <= 0)) chosen[some] = r, g[some++] = g[r];
     const long panels = (some + PANEL - 1) / PANEL;
     for (long r = some; r < panels * PANEL; r++) g[r] = 0;
     for (const Layer *layer = top; layer >= network->layers; layer--, g = out) {
@@ -99,6 +100,11 @@ static void NAME(backward_some)(const Network *network, const Part *part) {
         if (has) some--;
         for (long i = 0; i < n; i++) AT(out, n, r)[i * PANEL] = has ? AT(out, n, some)[i * PANEL] : 0;
     }
+}
+
+static void NAME(backward_some)(const Network *network, const Part *part) {
+    for (long p = part->first; p < part->last; p += GROUP)
+        NAME(backward_group)(network, p, p + GROUP < part->last ? p + GROUP : part->last);
 }
 
 /* Sum over a batch of a feature, times another if there is one; both m features in a panel. */

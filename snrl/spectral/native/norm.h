@@ -16,8 +16,8 @@ static void NAME(sum_features)(const REAL *restrict x, const REAL *restrict z, l
     }
 }
 
-/* Panel p, of which y is the first entry: normalised, and shifted and scaled. */
-static void NAME(norm)(const Norm *norm, REAL *restrict y, long p, long m) {
+/* Panel p, of which y is the first entry: normalised, and shifted and scaled. z may be y. */
+static void NAME(norm)(const Norm *norm, REAL *y, long p, long m) {
     const REAL *gamma = norm->gamma, *beta = norm->beta;
     REAL *z = (REAL *)norm->z + p * m * PANEL, *rates = (REAL *)norm->rates + p * PANEL;
     REAL mean[PANEL] = {0}, squares[PANEL];
