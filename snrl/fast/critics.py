@@ -139,7 +139,7 @@ class Critics:
                 self.spectral.followed(layers)
 
     def is_current(self) -> bool:
-        """Tell whether what is no parameter is as it was: see :meth:`Networks.is_current`."""
+        """Tell whether what is no parameter is as it was, like :meth:`Networks.is_current`."""
         subset = None if self.ensemble is None else self.ensemble.subset
         return self._subset == subset and self.heads.is_current()
 

@@ -31,8 +31,7 @@ class Panels:
                 these it is kept in another order too.
         """
         self.batch_size, self.features, self.dtype = batch_size, features, dtype
-        rows: int = native.library().panel(dtype is torch.float64)
-        panels = -(-batch_size // rows)
+        panels, rows = count(batch_size, dtype)
         self._memory = torch.zeros(panels, features, rows, dtype=dtype)
         blocks = -(-features // rows)
         self._turned = torch.zeros(blocks, panels * rows, rows, dtype=dtype) if is_input else None
@@ -60,5 +59,10 @@ class Panels:
 
 def parts(batch_size: int, dtype: torch.dtype) -> Tensor:
     """Memory for a number of each panel, float64, zero."""
+    return torch.zeros(count(batch_size, dtype)[0], dtype=torch.float64)
+
+
+def count(batch_size: int, dtype: torch.dtype) -> tuple[int, int]:
+    """How many panels a batch has, and how many rows a panel."""
     rows: int = native.library().panel(dtype is torch.float64)
-    return torch.zeros(-(-batch_size // rows), dtype=torch.float64)
+    return -(-batch_size // rows), rows

@@ -62,3 +62,13 @@ class Player:
         inputs = (obs.data_ptr(), self._obs_dim, actions.data_ptr(), action_dim, noise.data_ptr())
         self._tape.run(np.array([inputs], dtype=np.int64))
         return actions
+
+
+def mode(x: Panels, _: int, to: Panels) -> ops.Operation:
+    """Actions that are ``tanh`` of as many first outputs."""
+    return ops.Tanh(x, to, 0, to.features).forward()
+
+
+def drawn(parameters: Panels, noise: int, to: Panels) -> ops.Operation:
+    """Actions drawn from a policy's mean and log_std."""
+    return ops.Squash(parameters, noise, to).forward()

@@ -11,6 +11,7 @@ import torch
 
 from snrl.fast.operations import Operation
 from snrl.fast.pace import Pace
+from snrl.fast.panels import count
 from snrl.spectral import native
 from snrl.spectral.native.structures import Operation as Row
 from snrl.spectral.native.structures import Phase, PhaseKind
@@ -37,7 +38,7 @@ class Tape:
         self.width = 0
         self._batch_size, self._is_double = batch_size, dtype is torch.float64
         self._n_results = n_results
-        self._panels = -(-batch_size // native.library().panel(self._is_double))
+        self._panels, _ = count(batch_size, dtype)
         self._paces: dict[tuple[int, ...], Pace] = {}
         self._flags: list[int] = []
         self._phases: list[Phase] = []
@@ -45,10 +46,10 @@ class Tape:
         self._kept: list[object] = []
         self._table: Any = None
 
-    def slot(self, count: int = 1) -> int:
+    def slot(self, width: int = 1) -> int:
         """Reserve slots that follow each other; gives the first."""
-        self.width += count
-        return self.width - count
+        self.width += width
+        return self.width - width
 
     def on_panels(self, operations: Sequence[Operation], flag: int = _ALWAYS) -> None:
         """Do operations one after the other on each panel of the batch.
@@ -119,11 +120,11 @@ class Tape:
             *(Row(kind, ctypes.addressof(arguments)) for kind, arguments in operations)
         )
 
-    def _add(self, kind: PhaseKind, arguments: Any, count: int, flag: int) -> None:
+    def _add(self, kind: PhaseKind, arguments: Any, length: int, flag: int) -> None:
         self._kept.append(arguments)
         if flag != _ALWAYS and flag not in self._flags:
             self._flags.append(flag)
-        self._phases.append(Phase(kind, flag, ctypes.addressof(arguments), count))
+        self._phases.append(Phase(kind, flag, ctypes.addressof(arguments), length))
 
 
 def copies(triples: Sequence[tuple[int, int, int]]) -> "array[int]":

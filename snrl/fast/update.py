@@ -14,11 +14,13 @@ from torch.optim import Optimizer
 from snrl.fast import operations as ops
 from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
-from snrl.fast.networks import Networks
+from snrl.fast.networks import Joint, Networks
+from snrl.fast.player import Head, Player, mode
 from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
 from snrl.fast.tape import Tape
 from snrl.fast.watch import Watch
 from snrl.spectral.native import structures as c
+from snrl.spectral.native.structures import PhaseKind
 from snrl.spectral.steps import followers
 
 # The sections of a tape.
@@ -35,11 +37,14 @@ class Update(ABC):
     by section, with what PyTorch does in between.
     """
 
-    # To be set by a subclass: which networks get gradients, how the actor's target follows if there
-    # is one, and the slots of what _noise() gives.
-    _trained: Sequence[Networks]
+    # To be set by a subclass: the actor by its layers and with memory, how its target follows if
+    # there is one, and the slots of what _noise() gives.
+    _network: Sequence[nn.Module | Joint]
+    _actor: Networks
     _average: Average | None
     _noises: Sequence[int]
+    # From what the actor's network gives to its mode, and to actions that are drawn if it has some.
+    _head: tuple[Head, ...] = (mode,)
 
     def __init__(self, model: Any, batch_size: int) -> None:
         """Take memory for a batch.
@@ -65,10 +70,47 @@ class Update(ABC):
             c.Move(average=self._targets_move),
             c.Move(average=self._actor_moves),
         )
-        self.load = [
-            ops.load(self._now, critics.now, critics.now.features),
-            ops.load(self._next, critics.next, critics.obs_dim),
-        ]
+        self._players: dict[tuple[int, bool], Player] = {}
+
+    def _compose(
+        self,
+        compare: Sequence[ops.Operation],
+        climb: Sequence[ops.Operation],
+        before: Sequence[ops.Operation] = (),
+        after: Sequence[ops.Operation] = (),
+    ) -> None:
+        """Put the steps on the tape, when the subclass has all it needs.
+
+        Args:
+            compare: From both inputs to the gradients of what the critic gave.
+            climb: From there to those of what the actor gave.
+            before: What is done once, before all that.
+            after: What is done once, after the comparison.
+        """
+        critics, tape, flag = self._critics, self._tape, self._actor_moves
+        tape.once(before)
+        tape.on_panels(
+            [
+                ops.load(self._now, critics.now, critics.now.features),
+                ops.load(self._next, critics.next, critics.obs_dim),
+                *compare,
+            ]
+        )
+        tape.once([ops.total(critics.squares, SQUARES), *after])
+        tape.to_weights(critics.heads.groups[0])
+        tape.end_section()
+
+        tape.add(PhaseKind.MOVE, self._moves[0])
+        critics.follow(tape, self._targets_move)
+        tape.end_section()
+
+        trained = self._actor.groups[0]
+        tape.on_panels([*climb, ops.backward(trained, to_input=False)], flag)
+        tape.once([ops.total(critics.values, VALUES)], flag)
+        tape.to_weights(trained, flag)
+        tape.end_section()
+
+        tape.add(PhaseKind.MOVE, self._moves[1], flag)
 
     @staticmethod
     @abstractmethod
@@ -87,7 +129,7 @@ class Update(ABC):
             and all(part is own for part, own in zip(self.parts(model), self._parts, strict=True))
             and self._watch.is_unchanged()
             and self._critics.is_current()
-            and all(networks.is_current() for networks in self._trained)
+            and self._actor.is_current()
         )
 
     def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
@@ -98,14 +140,16 @@ class Update(ABC):
             deterministic: Whether the action is the distribution's mode; if not, noise is drawn
                 from torch's global generator by an actor that has some of its own.
         """
-        *_, actor = self._trained
-        if not self._actor_watch.is_unchanged() or not actor.is_current():
+        if not self._actor_watch.is_unchanged() or not self._actor.is_current():
             return None
-        return self._act(obs.to(self._critics.dtype).contiguous(), deterministic)
-
-    @abstractmethod
-    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
-        """Compute actions for observations that are contiguous and of the networks' dtype."""
+        noisy = len(self._head) > 1 and not deterministic
+        player = self._players.get((len(obs), noisy))
+        if player is None:
+            head = self._head[noisy]
+            player = Player(self._network, len(obs), self._critics.action_dim, head)
+            self._players[len(obs), noisy] = player
+        with torch.no_grad():
+            return player(obs.to(self._critics.dtype).contiguous(), noisy=noisy)
 
     @torch.no_grad()
     def run(self, gradient_steps: int) -> np.ndarray:
@@ -151,7 +195,7 @@ class Update(ABC):
     def _prepare(self) -> None:
         """Write down what may have changed since the last call."""
         self._critics.heads.rescale()
-        for networks in self._trained:
+        for networks in (self._critics.heads, self._actor):
             # Somebody may have replaced or dropped them.
             networks.give_gradients()
 

@@ -15,11 +15,10 @@ from snrl.fast import eligible, update
 from snrl.fast import operations as ops
 from snrl.fast.networks import Joint, Networks
 from snrl.fast.panels import Panels
-from snrl.fast.player import Player
+from snrl.fast.player import drawn, mode
 from snrl.fast.tape import copies
 from snrl.fast.update import ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES
 from snrl.spectral.native import structures as c
-from snrl.spectral.native.structures import PhaseKind
 
 
 class Losses(NamedTuple):
@@ -46,6 +45,8 @@ class Update(update.Update):
     loss; and in that the target is averaged before the actor's step, which does not see it.
     """
 
+    _head = mode, drawn
+
     def __init__(self, model: SAC, batch_size: int) -> None:
         """Take memory for a batch.
 
@@ -60,11 +61,10 @@ class Update(update.Update):
         self._network = [*actor.latent_pi, Joint([actor.mu, actor.log_std])]
         # Twice: the second is for the next observations, and not trained.
         self._actor = Networks([[self._network], [self._network]], batch_size, [now, following])
-        self._trained, self._average = (critics.heads, self._actor), None
+        self._average = None
         self._noises = tape.slot(), tape.slot()
         self._temperature = c.Temperature()
         setattr(self._temperature, "from", LOG_PROB)
-        self._players: dict[tuple[int, bool], Player] = {}
         self._copies = copies(self._actor.copies)
 
         ent_coef = ctypes.addressof(self._temperature)
@@ -80,32 +80,6 @@ class Update(update.Update):
             )
         )
         own, others = self._actor.groups
-        tape.once([ops.join(self._copies), ops.read_temperature(self._temperature)])
-        tape.on_panels(
-            [
-                *self.load,
-                ops.forward(own, keep=True),
-                policy.forward(),
-                ops.forward(others, keep=False),
-                next_policy.forward(),
-                # 0.5 · Σ mean((q - target)²)
-                *critics.compare(self._facts, 1 / batch_size, next_policy, ent_coef),
-            ]
-        )
-        tape.once(
-            [
-                ops.total(policy.total, LOG_PROB),
-                ops.total(critics.squares, SQUARES),
-                ops.to_temperature(self._temperature),
-            ]
-        )
-        tape.to_weights(critics.heads.groups[0])
-        tape.end_section()
-
-        tape.add(PhaseKind.MOVE, self._moves[0])
-        critics.follow(tape, self._targets_move)
-        tape.end_section()
-
         # mean(ent_coef · log π - min q); of an ensemble, - mean q
         heads = critics.heads.groups[0]
         self._share = -1 / batch_size
@@ -114,20 +88,28 @@ class Update(update.Update):
             self._share, climb = self._share / len(heads), ops.every
         if critics.ensemble is not None or critics.heads.has_norms:
             back = ops.backward(heads, to_input=True)
-        tape.on_panels(
-            [
+        self._compose(
+            before=[ops.join(self._copies), ops.read_temperature(self._temperature)],
+            compare=[
+                ops.forward(own, keep=True),
+                policy.forward(),
+                ops.forward(others, keep=False),
+                next_policy.forward(),
+                # 0.5 · Σ mean((q - target)²)
+                *critics.compare(self._facts, 1 / batch_size, next_policy, ent_coef),
+            ],
+            after=[
+                ops.total(policy.total, LOG_PROB),
+                ops.to_temperature(self._temperature),
+            ],
+            climb=[
                 ops.copy(actions, now, critics.obs_dim),
                 ops.forward(heads, keep=False),
                 climb(heads, self._share, critics.values),
                 back,
                 policy.backward(heads, ent_coef, self._actor.output_grads[0].address()),
-                ops.backward(own, to_input=False),
-            ]
+            ],
         )
-        tape.once([ops.total(critics.values, VALUES)])
-        tape.to_weights(own)
-        tape.end_section()
-        tape.add(PhaseKind.MOVE, self._moves[1])
 
     @staticmethod
     def parts(model: SAC) -> tuple[nn.Module, ...]:
@@ -162,15 +144,6 @@ class Update(update.Update):
         log_ent_coef = model.log_ent_coef
         is_alike = log_ent_coef is None or log_ent_coef.dtype is self._critics.dtype
         return is_alike and super().is_for(model, batch_size)
-
-    @torch.no_grad()
-    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:
-        key = len(obs), deterministic
-        if key not in self._players:
-            self._players[key] = Player(
-                self._network, len(obs), self._critics.action_dim, _mode if deterministic else _draw
-            )
-        return self._players[key](obs, noisy=not deterministic)
 
     def __call__(self, gradient_steps: int) -> list[Losses]:
         """Do as many gradient steps.
@@ -224,16 +197,6 @@ class Update(update.Update):
         temperature.log = log_ent_coef.data_ptr()
         temperature.grad = log_ent_coef.grad.data_ptr()
         temperature.wanted = model.target_entropy
-
-
-def _draw(parameters: Panels, noise: int, to: Panels) -> ops.Operation:
-    """Actions drawn from a policy's mean and log_std."""
-    return ops.Squash(parameters, noise, to).forward()
-
-
-def _mode(parameters: Panels, _: int, to: Panels) -> ops.Operation:
-    """Actions that are the mode of a policy with some mean and log_std."""
-    return ops.Tanh(parameters, to, 0, parameters.features // 2).forward()
 
 
 def _is_known(actor: object) -> bool:

@@ -99,7 +99,7 @@ class Store(nn.Module):
         self._found[row] = (weight.data_ptr(), weight._version)
 
     def sigma(self, row: int, weight: Tensor) -> float:
-        """The norm that the last refresh found, NaN if it was not of this weight as it is now."""
+        """The norm that the last refresh found; NaN, and forgotten, if the weight has changed."""
         if self._found[row] != (weight.data_ptr(), weight._version):
             self.sigmas[row] = math.nan
         return self.sigmas[row]

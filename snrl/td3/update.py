@@ -12,11 +12,8 @@ from torch.optim import Optimizer
 from snrl.fast import eligible, update
 from snrl.fast import operations as ops
 from snrl.fast.networks import Networks
-from snrl.fast.panels import Panels
-from snrl.fast.player import Player
 from snrl.fast.steps import Average
 from snrl.fast.update import SQUARES, VALUES
-from snrl.spectral.native.structures import PhaseKind
 
 
 class Losses(NamedTuple):
@@ -53,53 +50,34 @@ class Update(update.Update):
         self._network, target = (_linear_part(x) for x in (model.actor, model.actor_target))
         self._actor = Networks([[self._network]], batch_size, [now])
         self._actor_target = Networks([[target]], batch_size, [following])
-        self._trained = critics.heads, self._actor
         params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
         self._average = Average(params, targets)
         self._noises = (tape.slot(),)
-        self._players: dict[int, Player] = {}
 
         (next_actions,) = self._actor_target.outputs[0]
         next_policy = ops.Tanh(next_actions, following, critics.obs_dim, dim, self._noises[0])
-        tape.on_panels(
-            [
-                *self.load,
-                ops.forward(self._actor_target.groups[0], keep=False),
-                next_policy.forward(),
-                # Σ mean((q - target)²)
-                *critics.compare(self._facts, 2 / batch_size),
-            ]
-        )
-        tape.once([ops.total(critics.squares, SQUARES)])
-        tape.to_weights(critics.heads.groups[0])
-        tape.end_section()
-
-        tape.add(PhaseKind.MOVE, self._moves[0])
-        critics.follow(tape, self._targets_move)
-        tape.end_section()
-
         # What the actor climbs: the mean of all heads of an ensemble, otherwise the first one.
         count = 1 if critics.ensemble is None else len(critics.heads.groups[0])
         climbed = critics.heads.first(count)
         self._share = -1 / batch_size / count
-        (actor,), flag = self._actor.groups, self._actor_moves
+        (actor,) = self._actor.groups
         policy = ops.Tanh(self._actor.outputs[0][0], now, critics.obs_dim, dim)
-        tape.on_panels(
-            [
+        self._compose(
+            compare=[
+                ops.forward(self._actor_target.groups[0], keep=False),
+                next_policy.forward(),
+                # Σ mean((q - target)²)
+                *critics.compare(self._facts, 2 / batch_size),
+            ],
+            climb=[
                 ops.forward(actor, keep=True),
                 policy.forward(),
                 ops.forward(climbed, keep=False),
                 ops.every(climbed, self._share, critics.values),
                 ops.backward(climbed, to_input=True),
                 policy.backward(climbed, self._actor.output_grads[0].address()),
-                ops.backward(actor, to_input=False),
             ],
-            flag,
         )
-        tape.once([ops.total(critics.values, VALUES)], flag)
-        tape.to_weights(actor, flag)
-        tape.end_section()
-        tape.add(PhaseKind.MOVE, self._moves[1], flag)
 
     @staticmethod
     def parts(model: TD3) -> tuple[nn.Module, ...]:
@@ -114,14 +92,6 @@ class Update(update.Update):
             known = type(actor) is Actor and isinstance(actor.mu[-1], nn.Tanh)
             actors.append((actor, [nn.Sequential(*_linear_part(actor))] if known else []))
         return eligible.why_not(model, actors)
-
-    @torch.no_grad()
-    def _act(self, obs: Tensor, deterministic: bool) -> Tensor:  # noqa: ARG002
-        if len(obs) not in self._players:
-            self._players[len(obs)] = Player(
-                self._network, len(obs), self._critics.action_dim, _squashed
-            )
-        return self._players[len(obs)](obs, noisy=False)
 
     def __call__(self, gradient_steps: int) -> list[Losses]:
         """Do as many gradient steps; raises the model's count of updates.
@@ -152,11 +122,6 @@ class Update(update.Update):
 
     def _optimizers(self) -> tuple[list[Optimizer], list[Optimizer]]:
         return [self._model.critic.optimizer], [self._model.actor.optimizer]
-
-
-def _squashed(x: Panels, _: int, to: Panels) -> ops.Operation:
-    """Actions of an actor that gives ``x`` before its last ``tanh``."""
-    return ops.Tanh(x, to, 0, x.features).forward()
 
 
 def _linear_part(actor: Any) -> list[nn.Module]:

@@ -58,8 +58,15 @@ static void NAME(squash)(const Squash *squash, const int64_t *in, long p, long r
     squash->total[p] = total;
 }
 
-/* Gradients of mean and log_std from those of the actions, of count networks, which are added up, and
- * one of every log-probability. */
+/* Gradient of an action, of so many in a panel: the sum over count networks whose input it is. */
+static REAL NAME(pull)(const Network *networks, long count, long p, long dim, long at) {
+    REAL sum = 0;
+    for (long k = 0; k < count; k++) sum += ROWS_OF(networks[k].gx, dim)[at];
+    return sum;
+}
+
+/* Gradients of mean and log_std from those of the actions and one of every
+ * log-probability. */
 static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) {
     const Squash *squash = back->of;
     const long dim = squash->dim;
@@ -71,8 +78,7 @@ static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) 
     for (long c = 0; c < dim; c++)
         for (long r = 0; r < rows; r++) {
             const long at = c * PANEL + r;
-            REAL g = 0;
-            for (long k = 0; k < back->count; k++) g += ROWS_OF(back->networks[k].gx, dim)[at];
+            REAL g = NAME(pull)(back->networks, back->count, p, dim, at);
             const REAL a = actions[at], rest = 1 - a * a;
             g += 2 * to_log_prob * a / (rest + (REAL)1e-6);
             to_mean[at] = g * rest;
@@ -97,7 +103,7 @@ static void NAME(tanh)(const Tanh *op, const int64_t *in, long p, long rows) {
         }
 }
 
-/* Gradients of y from those of tanh(y), of count networks, which are added up: ∂tanh = 1 - tanh². */
+/* Gradients of y from those of tanh(y): ∂tanh = 1 - tanh². */
 static void NAME(untanh)(const Untanh *back, long p, long rows) {
     const Tanh *op = back->of;
     const REAL *actions = ROWS_OF(op->to, op->to_rows);
@@ -105,9 +111,7 @@ static void NAME(untanh)(const Untanh *back, long p, long rows) {
     for (long c = 0; c < op->dim; c++)
         for (long r = 0; r < rows; r++) {
             const long at = c * PANEL + r;
-            REAL g = 0;
-            for (long k = 0; k < back->count; k++) g += ROWS_OF(back->networks[k].gx, op->dim)[at];
-            gy[at] = g * (1 - actions[at] * actions[at]);
+            gy[at] = NAME(pull)(back->networks, back->count, p, op->dim, at) * (1 - actions[at] * actions[at]);
         }
 }
 

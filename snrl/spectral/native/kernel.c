@@ -373,8 +373,8 @@ typedef struct {
 #include "tape.h"
 
 /* table: for each matrix the addresses of W (m, n), u (m), block (r, n) and direction (r, n), all
- * contiguous, then m, n and r, and where to write the norm that was found: nothing is written where
- * a matrix is zero or not finite. By all threads of a parallel region. */
+ * contiguous, then m, n and r, and where to write the norm that was found: NaN where a matrix is zero
+ * or not finite. By all threads of a parallel region. */
 static void refresh_all(const int64_t *table, long count, int is_double, long n_power_iterations,
                         double rtol, long max_steps, int *failed) {
     size_t most = 0;
@@ -387,6 +387,7 @@ static void refresh_all(const int64_t *table, long count, int is_double, long n_
 #pragma omp for schedule(dynamic)
     for (long k = 0; k < count; k++) {
         const int64_t *row = table + 8 * k;
+        *(double *)row[7] = NAN;
         if (!scratch)
 #pragma omp atomic write
             *failed = 1;
@@ -443,13 +444,8 @@ long panel(int is_double) { return 2 * VECTOR / (is_double ? sizeof(double) : si
 
 /* Each thread has its own part of every batch and of every weight, by rows, in all phases: what one core
  * has in its cache may be slow to reach for another. */
-static long share(long rows, long unit) {
-    const long units = (rows + unit - 1) / unit, found = PART(THREAD, THREADS, units) * unit;
-    return found < rows ? found : rows;
-}
-
-static long share_end(long rows, long unit) {
-    const long units = (rows + unit - 1) / unit, found = PART(THREAD + 1, THREADS, units) * unit;
+static long begin_of(long thread, long rows) {
+    const long tiles = (rows + TILE - 1) / TILE, found = PART(thread, THREADS, tiles) * TILE;
     return found < rows ? found : rows;
 }
 
@@ -457,7 +453,7 @@ static void weights_of(const Network *networks, long count, long batch, int is_d
     for (long k = 0; k < count; k++)
         for (long i = 0; i < networks[k].depth; i++) {
             const Layer *layer = networks[k].layers + i;
-            const long first = share(layer->m, TILE), last = share_end(layer->m, TILE);
+            const long first = begin_of(THREAD, layer->m), last = begin_of(THREAD + 1, layer->m);
             if (is_double)
                 to_weights_float64(layer, batch, first, last);
             else
@@ -470,8 +466,8 @@ static void move_all(const Move *move, const int64_t *in, int is_double) {
     for (long k = 0; k < move->count; k++) {
         const Parameter *row = move->rows + k;
         const long width = row->rows ? row->count / row->rows : 0;
-        const long first = share(row->rows, TILE) * width;
-        const long n = share_end(row->rows, TILE) * width - first;
+        const long first = begin_of(THREAD, row->rows) * width;
+        const long n = begin_of(THREAD + 1, row->rows) * width - first;
         if (is_double)
             move_float64(row, first, n, averages, move->tau);
         else
@@ -527,9 +523,6 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
             case REFRESH: {
                 const Refresh *r = phase->arguments;
                 const long chosen = r->count + (r->slot >= 0 && in[r->slot] ? r->targets : 0);
-                for (long k = 0; !THREAD && k < chosen; k++)
-                    *(double *)r->table[8 * k + 7] = NAN;
-#pragma omp barrier
                 refresh_all(r->table, chosen, is_double, r->n_power_iterations, r->rtol,
                             r->max_steps, &failed);
                 break;
