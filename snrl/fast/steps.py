@@ -78,16 +78,7 @@ class Table:
         for optimizer, group, options in self._options:
             known = _known[optimizer]
             self.params += group["params"]
-            for param in group["params"]:
-                target = targets.get(id(param))
-                rows.append(
-                    structures.Parameter(
-                        *known[id(param)].addresses,
-                        None if target is None else target.data_ptr(),
-                        ctypes.addressof(options),
-                        *(param.numel(), len(param) if param.dim() else 1),
-                    )
-                )
+            rows += [_describe(known[id(x)], options, targets.get(id(x))) for x in group["params"]]
         self.rows = (structures.Parameter * len(rows))(*rows)
         # Kept, so that no other object gets their ids.
         self._parts = self._found()
@@ -145,16 +136,16 @@ def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -
     params: list[Tensor] = group["params"]
     if not params:
         return
-    table = array("q")
-    for param in params:
-        place, _, *rest = known[id(param)].addresses
-        # A mode may have replaced the gradient.
-        assert param.grad is not None
-        table.extend((place, param.grad.data_ptr(), *rest, param.numel()))
     options = structures.AdamOptions()
     _read_options(optimizer, group, options)
+    rows = (structures.Parameter * len(params))()
+    for i, param in enumerate(params):
+        rows[i] = _describe(known[id(param)], options)
+        # A mode may have replaced the gradient.
+        assert param.grad is not None
+        rows[i].g = param.grad.data_ptr()
     native.library().adam(
-        *(table.buffer_info()[0], len(params), ctypes.byref(options)),
+        *(ctypes.addressof(rows), len(params)),
         *(params[0].dtype is torch.float64, torch.get_num_threads()),
     )
     increment_version(params)
@@ -191,6 +182,19 @@ def _is_ready(optimizer: Optimizer, param: Tensor, known: dict[int, _Row]) -> bo
         return False
     known[id(param)] = _Row(parts, addresses)
     return True
+
+
+def _describe(
+    row: _Row, options: structures.AdamOptions, target: Tensor | None = None
+) -> structures.Parameter:
+    """Write down a parameter as C reads it, with what is averaged towards it if something is."""
+    param, *_ = row.parts
+    return structures.Parameter(
+        *row.addresses,
+        None if target is None else target.data_ptr(),
+        ctypes.addressof(options),
+        *(param.numel(), len(param) if param.dim() else 1),
+    )
 
 
 def _read_options(

@@ -1,7 +1,6 @@
 """Optimiser steps and averaging in C, against torch's optimisers tensor by tensor, and SB3's."""
 
 import copy
-import ctypes
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from snrl.fast import steps
 from snrl.fast.steps import Average
 from snrl.spectral import SpectralNormalizer, native
 from snrl.spectral.modes import MODES
+from snrl.spectral.native import structures
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no compiler")
 SHAPES = ((7, 5), (7,), (1, 300), (1,), (), (40, 41))
@@ -46,14 +46,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     class Spy:
         def adam(self, address: int, count: int, *args: Any) -> None:
-            rows = (ctypes.c_int64 * (6 * count)).from_address(address)
+            rows = (structures.Parameter * count).from_address(address)
             held = {}
             for param, state in owner[0]._optimizer.state.items():
                 wanted = (param, param.grad, state["exp_avg"], state["exp_avg_sq"], state["step"])
                 held[param.data_ptr()] = [None if x is None else x.data_ptr() for x in wanted]
-            for k in range(count):
-                row = rows[6 * k : 6 * k + 5]
-                assert held.get(row[0]) == row, "addresses of what is not there any more"
+            for x in rows:
+                row = [x.p, x.g, x.m, x.v, x.steps]
+                assert held.get(x.p) == row, "addresses of what is not there any more"
             found.append(count)
             real.adam(address, count, *args)
 

@@ -36,7 +36,7 @@ _SIGNATURES = {
         _int,
         (_pointer, _long, _pointer, _long, _long, _pointer, _long, _long, _int, _int),
     ),
-    "adam": (None, (_pointer, _long, _pointer, _int, _int)),
+    "adam": (None, (_pointer, _long, _int, _int)),
     "average": (None, (_pointer, _long, _double, _int, _int)),
     "gather": (
         None,

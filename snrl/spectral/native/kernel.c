@@ -534,24 +534,11 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
     return failed;
 }
 
-/* table: for each parameter its address, those of its gradient, its two moments and its count of steps
- * (a float, which is raised by one), and its number of entries. */
-void adam(const int64_t *table, long count, const AdamOptions *options, int is_double,
-          int threads) {
-    for (long k = 0; k < count; k++) ++*(float *)table[6 * k + 4];
-#pragma omp parallel for num_threads(threads) schedule(dynamic) collapse(2) if (threads > 1)
-    for (long k = 0; k < count; k++)
-        for (long p = 0; p < threads; p++) {
-            const int64_t *row = table + 6 * k;
-            const long first = PART(p, threads, row[5]), n = PART(p + 1, threads, row[5]) - first;
-            const double steps = *(float *)row[4];
-            if (is_double)
-                adam_float64((double *)row[0] + first, (double *)row[1] + first,
-                             (double *)row[2] + first, (double *)row[3] + first, n, options, steps);
-            else
-                adam_float32((float *)row[0] + first, (float *)row[1] + first,
-                             (float *)row[2] + first, (float *)row[3] + first, n, options, steps);
-        }
+/* One step for count parameters; nothing is averaged. */
+void adam(const Parameter *rows, long count, int is_double, int threads) {
+    const Move move = {rows, count, -1, 0};
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    move_all(&move, NULL, is_double);
 }
 
 /* table: for each target parameter its address, that of where it moves, and its number of entries. */
