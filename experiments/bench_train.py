@@ -8,6 +8,7 @@ often as the steps of the round need them.
 
     python experiments/bench_train.py                     # everything, fifteen minutes on 2 cores
     python experiments/bench_train.py --only sac Hopper-v5
+    python experiments/bench_train.py --device cuda       # the same on a GPU; SBX takes JAX's own
     python experiments/bench_train.py --table             # print what is in the results
 
 Each setting is a row for each contestant: the median over the rounds of the milliseconds per
@@ -36,8 +37,8 @@ import snrl
 RESULTS = Path(__file__).with_suffix(".csv")
 CONTESTANTS = ("SB3", "SBX", "snrl", "snrl SN")
 FIELDS = [
-    "algorithm", "env", "gradient_steps", "network", "n_critics", "threads", "rounds", "contestant",
-    "milliseconds", "ratio", "ratio_low", "ratio_high", "floor",
+    "algorithm", "env", "gradient_steps", "network", "n_critics", "device", "threads", "rounds",
+    "contestant", "milliseconds", "ratio", "ratio_low", "ratio_high", "floor",
 ]  # fmt: skip
 FIRST = 300  # environment steps that do not count
 NETWORKS = {"2×256": [256, 256], "4×512": [512, 512, 512, 512]}
@@ -51,6 +52,7 @@ class Setting(NamedTuple):
     gradient_steps: int
     network: str
     n_critics: int
+    device: str = "cpu"
 
 
 SETTINGS = [
@@ -84,7 +86,7 @@ def build(contestant: str, setting: Setting) -> OffPolicyAlgorithm:
         return getattr(sbx, name)("MlpPolicy", setting.env, **arguments)
     home = stable_baselines3 if contestant == "SB3" else snrl
     policy = "SNMlpPolicy" if contestant == "snrl SN" else "MlpPolicy"
-    return getattr(home, name)(policy, setting.env, device="cpu", **arguments)
+    return getattr(home, name)(policy, setting.env, device=setting.device, **arguments)
 
 
 def products(setting: Setting, model: OffPolicyAlgorithm, batch_size: int = 256) -> float:
@@ -103,11 +105,15 @@ def products(setting: Setting, model: OffPolicyAlgorithm, batch_size: int = 256)
     forward = [*critic, *critic, *actor]
     to_weights, to_inputs = [*critic], [x for x in critic if x[0] != obs_dim + action_dim]
     late = [*heads, *actor], [*actor], [*heads, *(x for x in actor if x[0] != obs_dim)]
+    device = setting.device
     memory = {
-        shape: (torch.randn(batch_size, shape[0]), torch.randn(shape[1], shape[0]))
+        shape: (
+            torch.randn(batch_size, shape[0], device=device),
+            torch.randn(shape[1], shape[0], device=device),
+        )
         for shape in {*critic, *actor}
     }
-    grads = {shape: torch.randn(batch_size, shape[1]) for shape in memory}
+    grads = {shape: torch.randn(batch_size, shape[1], device=device) for shape in memory}
 
     def run(forward: list, to_weights: list, to_inputs: list) -> float:
         start = time.perf_counter()
@@ -118,6 +124,8 @@ def products(setting: Setting, model: OffPolicyAlgorithm, batch_size: int = 256)
             torch.mm(grads[shape].t(), memory[shape][0])
         for shape in to_inputs:
             torch.mm(grads[shape], memory[shape][1])
+        if device == "cuda":
+            torch.cuda.synchronize()
         return time.perf_counter() - start
 
     times = [run(forward, to_weights, to_inputs) + part * run(*late) for _ in range(60)]
@@ -189,10 +197,11 @@ def print_table(path: Path) -> None:
             row = {x: float(of[name][x]) for x in ("ratio", "ratio_low", "ratio_high")}
             return f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
 
-        algorithm, env, gradient_steps, network, n_critics = setting
+        algorithm, env, gradient_steps, network, n_critics, device = setting
         times = {name: float(row["milliseconds"]) for name, row in of.items()}
         print(
-            f"| {algorithm.upper()}, {env} | {gradient_steps} | {n_critics} of {network} | "
+            f"| {algorithm.upper()}, {env}{'' if device == 'cpu' else ', ' + device} | "
+            f"{gradient_steps} | {n_critics} of {network} | "
             f"{float(of['SB3']['floor']):.1f} | {times['SB3']:.1f} | {ratio('SBX')} | "
             f"{ratio('snrl')} | {ratio('snrl SN')} | {times['snrl SN'] / times['snrl']:.2f} |"
         )
@@ -203,13 +212,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, a CSV file")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
     parser.add_argument("--only", nargs="*", default=[], help="words a setting must contain")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--table", action="store_true", help="print the results and stop")
     args = parser.parse_args()
     if not args.table:
         records = Records(args.out, FIELDS, len(Setting._fields))
         chosen = [
             setting
-            for setting in SETTINGS
+            for setting in (x._replace(device=args.device) for x in SETTINGS)
             if not records.has(setting) and all(word in map(str, setting) for word in args.only)
         ]
         for setting in tqdm(chosen, unit="setting"):

@@ -1,21 +1,45 @@
 """What an SB3 algorithm needs to take the fast way where there is one."""
 
 import logging
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
 
-from snrl.fast.update import Update
+
+class Update(Protocol):
+    """An algorithm's gradient steps on one kind of device; called with their number."""
+
+    def __init__(self, model: Any, batch_size: int) -> None:
+        """Prepare for a model for which :meth:`why_not` has nothing to say."""
+
+    @classmethod
+    def why_not(cls, model: Any) -> str | None:
+        """Tell what keeps a model from the fast way; None if nothing does."""
+
+    def is_for(self, model: Any, batch_size: int) -> bool:
+        """Tell whether it is still the update of a model's networks, and for such batches."""
+
+    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
+        """Compute actions scaled to [-1, 1] on the CPU; None if the actor has changed."""
+
+    def __call__(self, gradient_steps: int) -> Any:
+        """Do as many gradient steps; gives their losses."""
 
 
 class FastAlgorithm(OffPolicyAlgorithm):
-    """Mixin, placed before an SB3 algorithm whose ``train`` is overridden."""
+    """Mixin, placed before an SB3 algorithm whose ``train`` is overridden.
 
-    update_class: ClassVar[type[Update]]
+    Attributes:
+        update_classes: The fast way on each type of device that has one.
+    """
+
+    update_classes: ClassVar[Mapping[str, type[Update]]]
     _update: Update | None = None
     _reason: str | None = None
 
@@ -24,9 +48,10 @@ class FastAlgorithm(OffPolicyAlgorithm):
         if self._update is not None and self._update.is_for(self, batch_size):
             return self._update
         self._update = None
-        reason = self.update_class.why_not(self)
-        if reason is None:
-            self._update = self.update_class(self, batch_size)
+        way = self.update_classes.get(self.device.type)
+        reason = f"the device is {self.device}" if way is None else way.why_not(self)
+        if way is not None and reason is None:
+            self._update = way(self, batch_size)
         elif reason != self._reason:
             logging.getLogger("snrl").warning(
                 "%s updates as Stable-Baselines3 does, not the fast way: %s.",

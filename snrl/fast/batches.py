@@ -15,7 +15,7 @@ from torch import Tensor
 from snrl.spectral import native
 
 # Batches gathered together: long runs of gradient steps must not hold all of them.
-_AT_ONCE = 32
+AT_ONCE = 32
 
 
 class Batches(NamedTuple):
@@ -51,16 +51,17 @@ def draw(
     """
     buffer, env = model.replay_buffer, model._vec_normalize_env
     assert buffer is not None
-    if not _is_plain(buffer) or env is not None:
+    if not is_plain(buffer) or env is not None:
         for _ in range(n_batches):
-            yield _convert(buffer.sample(batch_size, env=env), model.gamma, dtype)
+            yield convert(buffer.sample(batch_size, env=env), model.gamma, dtype)
         return
-    for first in range(0, n_batches, _AT_ONCE):
-        count = min(_AT_ONCE, n_batches - first)
+    for first in range(0, n_batches, AT_ONCE):
+        count = min(AT_ONCE, n_batches - first)
         yield _gather(buffer, count, batch_size, model.gamma, dtype)
 
 
-def _is_plain(buffer: ReplayBuffer) -> bool:
+def is_plain(buffer: ReplayBuffer) -> bool:
+    """Tell whether a buffer does no more than SB3's class of that name, with its usual arrays."""
     return (
         type(buffer) is ReplayBuffer
         and not buffer.optimize_memory_usage
@@ -72,7 +73,8 @@ def _is_plain(buffer: ReplayBuffer) -> bool:
     )
 
 
-def _convert(sample: ReplayBufferSamples, gamma: float, dtype: torch.dtype) -> Batches:
+def convert(sample: ReplayBufferSamples, gamma: float, dtype: torch.dtype) -> Batches:
+    """Give a sample of observations that are no dictionaries as one batch, where it is."""
     obs, next_obs = (
         x.flatten(1).to(dtype) for x in (sample.observations, sample.next_observations)
     )
@@ -86,15 +88,25 @@ def _convert(sample: ReplayBufferSamples, gamma: float, dtype: torch.dtype) -> B
     )
 
 
-def _gather(
-    buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, dtype: torch.dtype
-) -> Batches:
+def drawn_rows(buffer: ReplayBuffer, n_batches: int, batch_size: int) -> np.ndarray:
+    """Draw which transitions of a plain buffer make the next batches, as its ``sample`` would.
+
+    Returns:
+        ``position · n_envs + environment`` of each, int64, shape ``(n_batches, batch_size)``.
+    """
     end = buffer.buffer_size if buffer.full else buffer.pos
     rows = np.empty((n_batches, batch_size), dtype=np.int64)
     for row in rows:
         np.multiply(np.random.randint(0, end, size=batch_size), buffer.n_envs, out=row)
         row += np.random.randint(0, buffer.n_envs, size=batch_size)
-    obs_dim, action_dim = (_width(x) for x in (buffer.observations, buffer.actions))
+    return rows
+
+
+def _gather(
+    buffer: ReplayBuffer, n_batches: int, batch_size: int, gamma: float, dtype: torch.dtype
+) -> Batches:
+    rows = drawn_rows(buffer, n_batches, batch_size)
+    obs_dim, action_dim = (width_of(x) for x in (buffer.observations, buffer.actions))
     now, following = torch.empty(2, n_batches, batch_size, obs_dim + action_dim, dtype=dtype)
     rewards, discounts = torch.empty(2, n_batches, batch_size, dtype=dtype)
     table = array("q")
@@ -103,7 +115,7 @@ def _gather(
         (buffer.actions, now, obs_dim),
         (buffer.next_observations, following, 0),
     ):
-        width = _width(source)
+        width = width_of(source)
         if source.dtype.char in "fd" and source.flags.c_contiguous:
             place = out.data_ptr() + first * out.itemsize
             table.extend((source.ctypes.data, source.dtype.char == "d", width, place))
@@ -119,6 +131,6 @@ def _gather(
     return Batches(now, following, rewards, discounts)
 
 
-def _width(of: np.ndarray) -> int:
+def width_of(of: np.ndarray) -> int:
     """Numbers in one transition of an array of shape ``(buffer_size, n_envs, ...)``."""
     return math.prod(of.shape[2:])

@@ -18,7 +18,7 @@ from snrl.fast.networks import Networks
 from snrl.fast.panels import Panels, parts
 from snrl.fast.steps import Average, step
 from snrl.fast.tape import Tape
-from snrl.spectral import SpectralNormalizer, steps
+from snrl.spectral import SpectralNormalizer, native, steps
 from snrl.spectral.layers import SpectralLayer
 from snrl.spectral.native import structures as c
 from snrl.spectral.native.structures import PhaseKind
@@ -172,9 +172,10 @@ class Critics:
         if self.spectral is None or not quotients:
             return []
         plans = [self.spectral.plan(layers) for layers in self._normalized]
-        if any(plan is None for plan in plans):
+        tables = [plan.table for plan in plans if isinstance(plan, native.Plan)]
+        if len(tables) < len(plans):
             return None
-        own, targets = (plan.table for plan in plans if plan is not None)
+        own, targets = tables
         self._table: array[int] = own + targets
         self._refresh.table = self._table.buffer_info()[0]
         self._refresh.count, self._refresh.targets = len(own) // 8, len(targets) // 8

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.preprocessing import is_image_space
@@ -12,7 +13,6 @@ from torch import nn
 from snrl.critics import SpectralCritic
 from snrl.fast import networks
 from snrl.fast.watch import is_hooked
-from snrl.spectral import native
 from snrl.spectral.layers import SpectralLayer
 
 _CRITICS = (ContinuousCritic, SpectralCritic)
@@ -30,10 +30,6 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
         The reason, as the end of a sentence; None if there is none.
     """
     space = model.observation_space
-    if model.device.type != "cpu":
-        return f"the device is {model.device}"
-    if not native.is_available():
-        return "there is no C compiler"
     if not isinstance(space, spaces.Box):
         return f"observations are of a {type(space).__name__} space"
     if is_image_space(space):
@@ -62,12 +58,17 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
         for part in parts:
             if not is_critic and any(isinstance(x, SpectralLayer) for x in part.modules()):
                 return f"the {type(owner).__name__} has normalised layers"
-            if (reason := networks.why_not(part)) is not None:
+            if (reason := networks.why_not(part, place_of(model.actor))) is not None:
                 return f"the {type(owner).__name__} has {reason}"
     dtypes = {param.dtype for owner, _ in found for param in owner.parameters()}
     if len(dtypes) > 1:
         return f"parameters are of several dtypes: {', '.join(sorted(map(str, dtypes)))}"
     return None
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """Where a module's first parameter is: of a model's own device, SB3 may not say the number."""
+    return next(module.parameters()).device
 
 
 def _shape(module: nn.Module) -> tuple[object, ...]:

@@ -8,23 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from snrl.fast.panels import Panels
-from snrl.spectral import native
 from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
-def why_not(network: nn.Module) -> str | None:
+def why_not(network: nn.Module, device: torch.device) -> str | None:
     """Tell what keeps a network from being one of :class:`Networks`.
 
     Args:
         network: Any module. Not modified.
+        device: Where it has to be.
 
     Returns:
         None if it is linear layers, each followed by a norm of its output (LayerNorm or RMSNorm), a
-        rectifier, both in this order, or neither, on the CPU, of one dtype; otherwise what it is
-        that is not.
+        rectifier, both in this order, or neither, of one dtype; otherwise what it is that is not.
     """
     if isinstance(network, nn.Linear):
         network = nn.Sequential(network)
@@ -33,8 +32,8 @@ def why_not(network: nn.Module) -> str | None:
     before: Any = None
     module: Any
     for module in network:
-        if not all(native.takes(x) and x.requires_grad for x in module.parameters(False)):
-            return "a weight that is not on the CPU, contiguous, float32 or float64, and trained"
+        if not all(_is_usual(x, device) for x in module.parameters(False)):
+            return f"a weight that is not on {device}, contiguous, float32 or float64, and trained"
         if type(module) is nn.ReLU:
             if not isinstance(before, (nn.Linear, *_NORMS)):
                 return "a ReLU that follows no linear layer"
@@ -49,6 +48,15 @@ def why_not(network: nn.Module) -> str | None:
             return "a layer with a learned gain"
         before = module
     return None
+
+
+def _is_usual(param: Tensor, device: torch.device) -> bool:
+    return (
+        param.device == device
+        and param.dtype in (torch.float32, torch.float64)
+        and param.is_contiguous()
+        and param.requires_grad
+    )
 
 
 class Joint:

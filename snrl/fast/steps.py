@@ -202,10 +202,11 @@ def _read_options(
 ) -> None:
     options.lr, options.eps, options.weight_decay = group["lr"], group["eps"], group["weight_decay"]
     options.beta1, options.beta2 = group["betas"]
-    options.decoupled, options.maximize = _is_decoupled(optimizer, group), group["maximize"]
+    options.decoupled, options.maximize = is_decoupled(optimizer, group), group["maximize"]
 
 
-def _is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:
+def is_decoupled(optimizer: Optimizer, group: dict[str, Any]) -> bool:
+    """Tell whether Adam or AdamW applies a group's weight decay to the weights themselves."""
     # Before 2.7 torch has no such option: AdamW's decay is, Adam's is not.
     return bool(group.get("decoupled_weight_decay", type(optimizer) is AdamW))
 

@@ -19,6 +19,7 @@ from snrl.fast.player import Head, Player, mode
 from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
 from snrl.fast.tape import Tape
 from snrl.fast.watch import Watch
+from snrl.spectral import native
 from snrl.spectral.native import structures as c
 from snrl.spectral.native.structures import PhaseKind
 from snrl.spectral.steps import followers
@@ -117,10 +118,15 @@ class Update(ABC):
     def parts(model: Any) -> tuple[nn.Module, ...]:
         """List the modules of a model that the steps read or change."""
 
-    @classmethod
+    @staticmethod
     @abstractmethod
+    def eligible(model: Any) -> str | None:
+        """Tell what keeps a model from the fast way on its device; None if nothing does."""
+
+    @classmethod
     def why_not(cls, model: Any) -> str | None:
-        """Tell what keeps a model from the fast way; None if nothing does."""
+        """Tell what keeps a model from the fast way on the CPU; None if nothing does."""
+        return cls.eligible(model) if native.is_available() else "there is no C compiler"
 
     def is_for(self, model: Any, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""

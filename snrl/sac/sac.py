@@ -3,19 +3,21 @@
 import stable_baselines3
 
 from snrl.fast.algorithm import FastAlgorithm
-from snrl.sac.update import Losses, Update
+from snrl.sac import gpu, update
+from snrl.sac.step import Losses
 
 
 class SAC(FastAlgorithm, stable_baselines3.SAC):
     """SB3's ``SAC``: the same arguments, results to rounding, saved files and logger keys.
 
-    On the CPU, the update of a policy whose networks are linear layers, norms and rectifiers (SB3's
-    ``MlpPolicy`` and ``SNMlpPolicy``) is computed by :class:`~snrl.sac.update.Update`, which
-    leaves the policy in the mode it is in, as no layer there has a mode. Any other update is SB3's
-    own, which a line of the logger ``snrl`` says, with the reason.
+    The update of a policy whose networks are linear layers, norms and rectifiers (SB3's
+    ``MlpPolicy`` and ``SNMlpPolicy``) is computed on the CPU by
+    :class:`~snrl.sac.update.Update`, on a GPU by :class:`~snrl.sac.gpu.Update`; these leave the
+    policy in the mode it is in, as no layer there has a mode. Any other update is SB3's own, which
+    a line of the logger ``snrl`` says, with the reason.
     """
 
-    update_class = Update
+    update_classes = {"cpu": update.Update, "cuda": gpu.Update}  # noqa: RUF012
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """Do gradient steps on batches from the replay buffer, as SB3's ``SAC.train`` does.

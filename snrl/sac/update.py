@@ -2,39 +2,23 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from stable_baselines3 import SAC
-from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
-from stable_baselines3.sac.policies import Actor
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from snrl.fast import eligible, update
 from snrl.fast import operations as ops
+from snrl.fast import update
 from snrl.fast.networks import Joint, Networks
 from snrl.fast.panels import Panels
 from snrl.fast.player import drawn, mode
 from snrl.fast.tape import copies
 from snrl.fast.update import ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES
+from snrl.sac import step
+from snrl.sac.step import Losses
 from snrl.spectral.native import structures as c
-
-
-class Losses(NamedTuple):
-    """What SB3 logs of a gradient step.
-
-    Attributes:
-        ent_coef: Entropy coefficient.
-        actor_loss: Loss of the actor.
-        critic_loss: Loss of the critics.
-        ent_coef_loss: Loss of the entropy coefficient; None where it is fixed.
-    """
-
-    ent_coef: float
-    actor_loss: float
-    critic_loss: float
-    ent_coef_loss: float | None
 
 
 class Update(update.Update):
@@ -111,33 +95,8 @@ class Update(update.Update):
             ],
         )
 
-    @staticmethod
-    def parts(model: SAC) -> tuple[nn.Module, ...]:
-        """List the modules of a model that the steps read or change."""
-        return model.actor, model.critic, model.critic_target
-
-    @classmethod
-    def why_not(cls, model: SAC) -> str | None:
-        """Tell what keeps a model from the fast way; None if nothing does."""
-        actor: Any = model.actor
-        if not _is_known(actor):
-            return eligible.why_not(model, [(actor, [])])
-        parts: list[nn.Module] = [actor.latent_pi, actor.mu, actor.log_std]
-        if (reason := eligible.why_not(model, [(actor, parts)])) is not None:
-            return reason
-        heads = (actor.mu, actor.log_std)
-        if any(type(x) is not nn.Linear for x in heads) or len({x.bias is None for x in heads}) > 1:
-            return "the actor's mean and log_std are not two alike linear layers"
-        log_ent_coef: Any = model.log_ent_coef
-        dtype = actor.mu.weight.dtype
-        if model.ent_coef_optimizer is not None and log_ent_coef.dtype is not dtype:
-            return f"log_ent_coef is {log_ent_coef.dtype}, the networks are {dtype}"
-        distribution = actor.action_dist
-        if type(distribution) is not SquashedDiagGaussianDistribution or (
-            distribution.epsilon != ops.EPSILON
-        ):
-            return "the actor's distribution is not SB3's squashed Gaussian"
-        return None
+    parts = staticmethod(step.parts)
+    eligible = staticmethod(step.why_not)
 
     def is_for(self, model: SAC, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
@@ -168,8 +127,7 @@ class Update(update.Update):
         ]
 
     def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        interval = self._model.target_update_interval
-        return [step % interval == 0 for step in gradient_steps], [True] * len(gradient_steps)
+        return step.turns(self._model, gradient_steps)
 
     def _noise(self, count: int) -> list[Tensor]:
         shape = 2, count, self._batch_size, self._critics.action_dim
@@ -197,7 +155,3 @@ class Update(update.Update):
         temperature.log = log_ent_coef.data_ptr()
         temperature.grad = log_ent_coef.grad.data_ptr()
         temperature.wanted = model.target_entropy
-
-
-def _is_known(actor: object) -> bool:
-    return type(actor) is Actor

@@ -20,7 +20,7 @@ from snrl.spectral.modes import Coef, Held, Mode, resolve_mode
 from snrl.spectral.modes.forward import QUOTIENTS
 from snrl.spectral.networks import Network, ScaledOutput, parameter_scales
 from snrl.spectral.products import Factor
-from snrl.spectral.refresh import as_index
+from snrl.spectral.refresh import Plan, as_index
 from snrl.spectral.steps import Factors
 from snrl.spectral.steps import live as _live
 from snrl.spectral.stores import Row, Stores, Unfolding
@@ -276,14 +276,9 @@ class SpectralNormalizer(Stores):
 
     @property
     def only_scales(self) -> bool:
-        """Whether nothing but :meth:`refresh` happens around an optimiser's step."""
+        """Whether no more happens around a step than :meth:`refresh` and a schedule's count."""
         mode = type(self.mode)
-        return (
-            self.is_factor
-            and mode.hold is Mode.hold
-            and mode.before_step is Mode.before_step
-            and self.coefficient.duration is None
-        )
+        return self.is_factor and mode.hold is Mode.hold and mode.before_step is Mode.before_step
 
     def quotient(self, layer: SpectralLayer) -> Quotient | None:
         """How the factor of a linear layer follows from its norm; None if by other arithmetic."""
@@ -296,15 +291,15 @@ class SpectralNormalizer(Stores):
             address, self.coefficient.start, capped, getattr(self.mode, "detach", False)
         )
 
-    def plan(self, layers: Sequence[SpectralLayer]) -> native.Plan | None:
-        """The call of C that :meth:`refresh` is for these layers, for somebody else to make.
+    def plan(self, layers: Sequence[SpectralLayer]) -> Plan | None:
+        """The call that :meth:`refresh` is for these layers, for somebody else to make.
 
-        Whoever makes it calls :meth:`followed` after it. None if it is no single call.
+        Whoever makes it calls :meth:`followed` after it. None if it is no single call, or if the
+        matrices are copies of the weights.
         """
         prepared = self._ready(tuple(self._rows(layers)))
         plans = prepared.refresh.plans
-        is_one = len(plans) == 1 and bool(prepared.addresses)
-        return plans[0] if is_one and isinstance(plans[0], native.Plan) else None
+        return plans[0] if len(plans) == 1 and prepared.addresses else None
 
     def followed(self, layers: Sequence[SpectralLayer]) -> None:
         """Take note that the vectors of these layers have followed their weights."""

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from snrl.spectral.iteration import sigma_estimate
 
-RTOL = 1e-4
+RTOL = 3e-5
 MAX_STEPS = 64
 
 

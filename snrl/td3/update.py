@@ -1,31 +1,19 @@
 """The gradient step of TD3 on the CPU, without autograd."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import torch
 from stable_baselines3 import TD3
-from stable_baselines3.td3.policies import Actor
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from snrl.fast import eligible, update
 from snrl.fast import operations as ops
+from snrl.fast import update
 from snrl.fast.networks import Networks
 from snrl.fast.steps import Average
 from snrl.fast.update import SQUARES, VALUES
-
-
-class Losses(NamedTuple):
-    """What SB3 logs of a gradient step.
-
-    Attributes:
-        actor_loss: Loss of the actor; None where the policy was not updated.
-        critic_loss: Loss of the critics.
-    """
-
-    actor_loss: float | None
-    critic_loss: float
+from snrl.td3 import step
+from snrl.td3.step import Losses
 
 
 class Update(update.Update):
@@ -47,7 +35,7 @@ class Update(update.Update):
         super().__init__(model, batch_size)
         critics, tape = self._critics, self._tape
         now, following, dim = critics.now, critics.next, critics.action_dim
-        self._network, target = (_linear_part(x) for x in (model.actor, model.actor_target))
+        self._network, target = (step.linear_part(x) for x in (model.actor, model.actor_target))
         self._actor = Networks([[self._network]], batch_size, [now])
         self._actor_target = Networks([[target]], batch_size, [following])
         params, targets = (list(x.parameters()) for x in (model.actor, model.actor_target))
@@ -79,19 +67,8 @@ class Update(update.Update):
             ],
         )
 
-    @staticmethod
-    def parts(model: TD3) -> tuple[nn.Module, ...]:
-        """List the modules of a model that the steps read or change."""
-        return model.actor, model.actor_target, model.critic, model.critic_target
-
-    @classmethod
-    def why_not(cls, model: TD3) -> str | None:
-        """Tell what keeps a model from the fast way; None if nothing does."""
-        actors: list[tuple[nn.Module, list[nn.Module]]] = []
-        for actor in (model.actor, model.actor_target):
-            known = type(actor) is Actor and isinstance(actor.mu[-1], nn.Tanh)
-            actors.append((actor, [nn.Sequential(*_linear_part(actor))] if known else []))
-        return eligible.why_not(model, actors)
+    parts = staticmethod(step.parts)
+    eligible = staticmethod(step.why_not)
 
     def __call__(self, gradient_steps: int) -> list[Losses]:
         """Do as many gradient steps; raises the model's count of updates.
@@ -107,9 +84,7 @@ class Update(update.Update):
         return [Losses(value if turn else None, loss) for value, loss, turn in rows]
 
     def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        done, delay = self._model._n_updates + 1, self._model.policy_delay
-        is_actors_turn = [(done + step) % delay == 0 for step in gradient_steps]
-        return is_actors_turn, is_actors_turn
+        return step.turns(self._model, gradient_steps)
 
     def _noise(self, count: int) -> list[Tensor]:
         model = self._model
@@ -122,8 +97,3 @@ class Update(update.Update):
 
     def _optimizers(self) -> tuple[list[Optimizer], list[Optimizer]]:
         return [self._model.critic.optimizer], [self._model.actor.optimizer]
-
-
-def _linear_part(actor: Any) -> list[nn.Module]:
-    """The layers before the last one, which is ``tanh``."""
-    return [*actor.mu][:-1]

@@ -54,7 +54,12 @@ def normalise(nets: Sequence[nn.Sequential], position: int) -> None:
 @pytest.mark.parametrize("normalised", [None, 0, 2, 4])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    "activation", [nn.ReLU, nn.Tanh, nn.SiLU, nn.Identity, lambda: nn.Softmax(1)]
+    "activation",
+    [
+        *(nn.ReLU, nn.Tanh, nn.SiLU, nn.Identity, lambda: nn.Softmax(1)),
+        *(lambda: nn.LayerNorm(8, eps=1e-2), lambda: nn.LayerNorm(8, bias=False)),
+        *(lambda: nn.RMSNorm(8), lambda: nn.RMSNorm(8, elementwise_affine=False)),
+    ],
 )
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_values_and_gradients_are_those_of_the_loop(
@@ -119,6 +124,8 @@ def test_a_linear_layer_with_a_forward_of_its_own_is_stacked_only_if_the_values_
 
 def test_learned_activations_and_batch_statistics_cannot_be_stacked() -> None:
     assert not can_stack(networks(2, nn.PReLU))
+    one, other = networks(1, lambda: nn.LayerNorm(8)) + networks(1, lambda: nn.LayerNorm(8, 0.1))
+    assert not can_stack([one, other])
     assert not can_stack([nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)) for _ in range(2)])
 
 

@@ -148,12 +148,15 @@ def assert_equal(fast: Any, stock: Any, rtol: float) -> None:
     assert found <= rtol, f"{where} differs by {found:.1e}"
 
 
-def nudged(model: Any) -> Any:
-    """Move weights by their last digit: how far it goes from then on is what rounding can do."""
+def nudged(model: Any, layer: int = 0) -> Any:
+    """Move a weight by its last digit: how far it goes from then on is what rounding can do.
+
+    The layers are counted through all heads, one head after the other.
+    """
+    layers = [x for network in model.critic.q_networks for x in network if hasattr(x, "weight")]
     with torch.no_grad():
-        for layer in (0, 2):
-            weight = model.critic.q_networks[0][layer].weight
-            weight.mul_(1 + torch.finfo(weight.dtype).eps)
+        weight = layers[layer].weight
+        weight.mul_(1 + torch.finfo(weight.dtype).eps)
     return model
 
 

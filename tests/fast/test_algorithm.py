@@ -150,20 +150,22 @@ def test_what_holds_of_two_hundred_updates_with_the_default_tracking(
 ) -> None:
     """No more than of SB3's own update, from a weight that differs in its last digit.
 
-    Vectors are carried only until the norm is good to 1e-6, at which step rounding decides now and
-    then, and the gradient has their own error, of the order of its root. What comes of it in SB3 is
-    up to a few percent of the largest moment in float64, and a tenth in float32 (SAC; less in TD3).
+    Vectors are carried only until the last step has raised the norm by no more than a tolerance;
+    rounding decides now and then at which step, and the gradient has the vectors' own error, of the
+    order of its root. What comes of it in SB3, with one weight of one layer or another moved by its
+    last digit, is between 1e-4 and a tenth of the largest moment.
     """
     pair = make_pair(algo, "SNMlpPolicy", policy_kwargs=CALM)
-    other = make_one(STOCK[algo], "SNMlpPolicy", policy_kwargs=CALM)
-    models = [*pair, other]
+    others = [make_one(STOCK[algo], "SNMlpPolicy", policy_kwargs=CALM) for _ in range(6)]
+    models = [*pair, *others]
     with in_float64(*models) if dtype is torch.float64 else nullcontext():
-        nudged(other)
+        for i, model in enumerate(others):
+            nudged(model, i)
         train(models, 1, 10)
         assert_equal(*pair, rtol=1e-10 if dtype is torch.float64 else FLOAT32)
         train(models, 10, 19, first=1)
     assert is_fast(pair[0])
-    assert distance(*pair)[0] <= 30 * distance(other, pair[1])[0]
+    assert distance(*pair)[0] <= 2 * max(distance(x, pair[1])[0] for x in others)
 
 
 NORMS: dict[str, dict[str, Any]] = {

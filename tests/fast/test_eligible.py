@@ -1,6 +1,5 @@
 """What keeps a model from the fast way."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from torch import nn
 
-from snrl.fast import eligible
 from snrl.spectral import native
 
 from .pairs import FAST, make_one
@@ -22,7 +20,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 
 def reason_of(model: Any) -> Any:
-    return type(model).update_class.why_not(model)
+    return type(model).update_classes["cpu"].why_not(model)
 
 
 def test_none(model: Any) -> None:
@@ -30,12 +28,13 @@ def test_none(model: Any) -> None:
 
 
 def test_another_device(model: Any) -> None:
-    model.device = SimpleNamespace(type="cuda", __str__=lambda _: "cuda")
-    assert "the device is" in reason_of(model)
+    model.device = torch.device("mps")
+    assert model._prepared(16) is None
+    assert model._reason == "the device is mps"
 
 
 def test_no_compiler(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eligible.native, "is_available", lambda: False)
+    monkeypatch.setattr(native, "is_available", lambda: False)
     assert "no C compiler" in reason_of(model)
 
 

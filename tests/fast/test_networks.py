@@ -424,16 +424,16 @@ def with_gain() -> nn.Sequential:
         (nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5)), "a layer of type BatchNorm1d"),
         (nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.1)), "a layer of type Dropout"),
         (nn.ModuleList([nn.Linear(4, 5)]), "a ModuleList in place of a chain"),
-        (nn.Sequential(nn.Linear(4, 5)).bfloat16(), "a weight that is not on the CPU"),
-        (nn.Sequential(nn.Linear(4, 5, device="meta")), "a weight that is not on the CPU"),
+        (nn.Sequential(nn.Linear(4, 5)).bfloat16(), "a weight that is not on cpu"),
+        (nn.Sequential(nn.Linear(4, 5, device="meta")), "a weight that is not on cpu"),
         (nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), "ParametrizedLinear"),
-        (frozen(), "a weight that is not on the CPU, contiguous, float32 or float64, and trained"),
-        (strided(), "a weight that is not on the CPU, contiguous"),
+        (frozen(), "a weight that is not on cpu, contiguous, float32 or float64, and trained"),
+        (strided(), "a weight that is not on cpu, contiguous"),
         (with_gain(), "a layer with a learned gain"),
     ],
 )
 def test_reasons_not_to(network: nn.Module, reason: str) -> None:
-    found = why_not(network)
+    found = why_not(network, torch.device("cpu"))
     assert found is not None
     assert reason in found
 
@@ -443,7 +443,7 @@ def test_nothing_is_said_of_linear_layers_norms_and_rectifiers() -> None:
     normalised(groups, (1,), "normalize", 1.0)
     chains = [normed(groups_of(1, 1, (5, 7, 6, 1)), kind)[0][0] for kind in NORMS]
     for network in (*groups[0], *chains, nn.Linear(3, 2), chain_of((3, 2), bias=False)):
-        assert why_not(network) is None
+        assert why_not(network, torch.device("cpu")) is None
 
 
 # --- Whether it still holds -----------------------------------------------------------------------

@@ -16,8 +16,7 @@ from stable_baselines3.common.policies import ContinuousCritic
 from torch import Tensor
 
 from snrl import ValueStabilityCallback
-from snrl.fast import eligible
-from snrl.spectral import fold_spectral_norm
+from snrl.spectral import fold_spectral_norm, native
 from snrl.spectral.steps import live
 
 from ...fast.pairs import FAST, STOCK, assert_equal, is_fast, make_one, train
@@ -164,7 +163,7 @@ def test_training_is_the_same_with_the_values_measured(make: Make, critic: str) 
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
 @pytest.mark.parametrize("critic", THROUGH_BATCH)
-@pytest.mark.skipif(not eligible.native.is_available(), reason="no compiler")
+@pytest.mark.skipif(not native.is_available(), reason="no compiler")
 def test_the_fast_algorithms_say_that_they_update_as_sb3(
     algo: str, critic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -192,7 +191,7 @@ def test_ensembles_of_1_to_10(algo: str, n_critics: int, critic: str, kind: str)
     before = [x.clone() for x in model.critic.parameters()]
     train([model], 2, 2)
     assert len(model.critic.q_networks) == len(model.critic_target.q_networks) == n_critics
-    if kind == "fast" and critic != "layer_norm" and eligible.native.is_available():
+    if kind == "fast" and critic != "layer_norm" and native.is_available():
         assert is_fast(model)
     after = list(model.critic.parameters())
     assert not any(map(torch.equal, before, after))
