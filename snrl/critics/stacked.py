@@ -99,7 +99,7 @@ def _are_equal_norms(modules: Sequence[nn.Module]) -> bool:
         and type(first) in _NORMS
         and len(first.normalized_shape) == 1
         # What a norm prints are its options.
-        and len({(x.extra_repr(), *map(_is_there, (x, x), _AFFINE)) for x in modules}) == 1
+        and len({(x.extra_repr(), *(_is_there(x, name) for name in _AFFINE)) for x in modules}) == 1
     )
 
 

@@ -2,34 +2,15 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from torch import Tensor
 
-
-class Update(Protocol):
-    """An algorithm's gradient steps on one kind of device; called with their number."""
-
-    def __init__(self, model: Any, batch_size: int) -> None:
-        """Prepare for a model for which :meth:`why_not` has nothing to say."""
-
-    @classmethod
-    def why_not(cls, model: Any) -> str | None:
-        """Tell what keeps a model from the fast way; None if nothing does."""
-
-    def is_for(self, model: Any, batch_size: int) -> bool:
-        """Tell whether it is still the update of a model's networks, and for such batches."""
-
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
-        """Compute actions scaled to [-1, 1] on the CPU; None if the actor has changed."""
-
-    def __call__(self, gradient_steps: int) -> Any:
-        """Do as many gradient steps; gives their losses."""
+from snrl.fast.prepared import Prepared
 
 
 class FastAlgorithm(OffPolicyAlgorithm):
@@ -39,8 +20,8 @@ class FastAlgorithm(OffPolicyAlgorithm):
         update_classes: The fast way on each type of device that has one.
     """
 
-    update_classes: ClassVar[Mapping[str, type[Update]]]
-    _update: Update | None = None
+    update_classes: ClassVar[Mapping[str, type[Prepared]]]
+    _update: Prepared | None = None
     _reason: str | None = None
 
     def _prepared(self, batch_size: int) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.preprocessing import get_action_dim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
@@ -16,7 +16,7 @@ from snrl.critics.stabilizers.redq import HeadSubset
 from snrl.fast import operations as ops
 from snrl.fast.networks import Networks
 from snrl.fast.panels import Panels, parts
-from snrl.fast.steps import Average, step
+from snrl.fast.steps import Average, parameters_of, step
 from snrl.fast.tape import Tape
 from snrl.spectral import SpectralNormalizer, native, steps
 from snrl.spectral.layers import SpectralLayer
@@ -58,8 +58,7 @@ class Critics:
         self.next = Panels(batch_size, first.in_features, self.dtype)
         self.heads = Networks(groups, batch_size, [self.now, self.next], from_column=self.obs_dim)
         self.squares, self.values = parts(batch_size, self.dtype), parts(batch_size, self.dtype)
-        # Not by the critics' own parameters(), which watches for changes by others.
-        params, target_params = (list(nn.Module.parameters(x)) for x in (critic, target))
+        params, target_params = parameters_of(critic), parameters_of(target)
         self._average = Average(params, target_params)
         self.targets = self._average.targets
         self._critic, self._target = critic, target

@@ -1,8 +1,8 @@
-"""What the gradient steps of all algorithms have in common."""
+"""What the gradient steps of all algorithms have in common on the CPU."""
 
 import ctypes
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
 from snrl.fast.networks import Joint, Networks
 from snrl.fast.player import Head, Player, mode
+from snrl.fast.prepared import Prepared
 from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
 from snrl.fast.tape import Tape
-from snrl.fast.watch import Watch
 from snrl.spectral import native
 from snrl.spectral.native import structures as c
 from snrl.spectral.native.structures import PhaseKind
@@ -30,7 +30,7 @@ CRITIC, MOVE_CRITIC, ACTOR, MOVE_ACTOR = range(4)
 ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES = range(5)
 
 
-class Update(ABC):
+class Update(Prepared):
     """An algorithm's gradient steps for the networks of one model; called with their number.
 
     They stand on a :class:`~snrl.fast.tape.Tape` that C runs as a whole, for all steps whose
@@ -54,11 +54,7 @@ class Update(ABC):
             model: A model for which :meth:`why_not` has nothing to say.
             batch_size: Transitions in a batch.
         """
-        self._model = model
-        self._batch_size = batch_size
-        self._parts = self.parts(model)
-        self._watch = Watch(self._parts)
-        self._actor_watch = Watch([model.actor])
+        super().__init__(model, batch_size)
         self._critics = critics = Critics(model, batch_size)
         self._tape = Tape(batch_size, critics.dtype, 5)
         # Of both inputs the address and the distance of rows.
@@ -71,7 +67,6 @@ class Update(ABC):
             c.Move(average=self._targets_move),
             c.Move(average=self._actor_moves),
         )
-        self._players: dict[tuple[int, bool], Player] = {}
 
     def _compose(
         self,
@@ -115,11 +110,6 @@ class Update(ABC):
 
     @staticmethod
     @abstractmethod
-    def parts(model: Any) -> tuple[nn.Module, ...]:
-        """List the modules of a model that the steps read or change."""
-
-    @staticmethod
-    @abstractmethod
     def eligible(model: Any) -> str | None:
         """Tell what keeps a model from the fast way on its device; None if nothing does."""
 
@@ -131,31 +121,22 @@ class Update(ABC):
     def is_for(self, model: Any, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
         return (
-            batch_size == self._batch_size
-            and all(part is own for part, own in zip(self.parts(model), self._parts, strict=True))
-            and self._watch.is_unchanged()
+            super().is_for(model, batch_size)
             and self._critics.is_current()
             and self._actor.is_current()
         )
 
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
-        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
+    def _is_actor_current(self) -> bool:
+        return super()._is_actor_current() and self._actor.is_current()
 
-        Args:
-            obs: Shape ``(n, obs_dim)``.
-            deterministic: Whether the action is the distribution's mode; if not, noise is drawn
-                from torch's global generator by an actor that has some of its own.
-        """
-        if not self._actor_watch.is_unchanged() or not self._actor.is_current():
-            return None
-        noisy = len(self._head) > 1 and not deterministic
-        player = self._players.get((len(obs), noisy))
-        if player is None:
-            head = self._head[noisy]
-            player = Player(self._network, len(obs), self._critics.action_dim, head)
-            self._players[len(obs), noisy] = player
-        with torch.no_grad():
-            return player(obs.to(self._critics.dtype).contiguous(), noisy=noisy)
+    def _player(self, obs: Tensor, *, noisy: bool) -> Callable[[Tensor], Tensor]:
+        critics = self._critics
+        player = Player(self._network, len(obs), critics.action_dim, self._head[noisy])
+
+        def act(obs: Tensor) -> Tensor:
+            return player(obs.to(critics.dtype).contiguous(), noisy=noisy)
+
+        return act
 
     @torch.no_grad()
     def run(self, gradient_steps: int) -> np.ndarray:
@@ -177,10 +158,6 @@ class Update(ABC):
                 # Until here there are addresses of it.
                 del kept
         return np.concatenate(found)
-
-    @abstractmethod
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        """Tell in which gradient steps, numbered from 0, the targets move, and the actor."""
 
     @abstractmethod
     def _noise(self, count: int) -> list[Tensor]:
@@ -242,7 +219,7 @@ class Update(ABC):
         if (asked := self._critics.drawn(count)) is not None:
             kept.append(asked)
             columns[self._facts + 2] = _addresses(asked)
-        turns = self._turns(range(first, first + count))
+        turns = self.turns(self._model, range(first, first + count))
         columns[self._targets_move], columns[self._actor_moves] = turns
         for slot, addresses in zip(self._noises, noise, strict=True):
             columns[slot] = addresses

@@ -1,7 +1,6 @@
 """The gradient step of SAC on a GPU."""
 
 import math
-from collections.abc import Sequence
 from operator import is_
 from typing import Any
 
@@ -30,7 +29,7 @@ class Update(update.Update):
 
     n_losses = 4
     draws = True
-    parts = staticmethod(step.parts)
+    parts, turns = staticmethod(step.parts), staticmethod(step.turns)
 
     def __init__(self, model: SAC, batch_size: int) -> None:
         """Take memory for a batch.
@@ -82,9 +81,6 @@ class Update(update.Update):
             Losses(ent_coef, actor_loss, critic_loss, ent_coef_loss if learned else None)
             for ent_coef, actor_loss, critic_loss, ent_coef_loss in self.run(gradient_steps)
         ]
-
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        return step.turns(self._model, gradient_steps)
 
     def _losses(self, batch: Batch, tau: float | None, *, actor_moves: bool) -> list[Tensor]:  # noqa: ARG002
         critics, actor_adam = self._critics, self._actor_adam

@@ -1,7 +1,6 @@
 """The gradient step of SAC on the CPU, without autograd."""
 
 import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ class Update(update.Update):
     """
 
     _head = mode, drawn
+    draws = True
 
     def __init__(self, model: SAC, batch_size: int) -> None:
         """Take memory for a batch.
@@ -95,7 +95,7 @@ class Update(update.Update):
             ],
         )
 
-    parts = staticmethod(step.parts)
+    parts, turns = staticmethod(step.parts), staticmethod(step.turns)
     eligible = staticmethod(step.why_not)
 
     def is_for(self, model: SAC, batch_size: int) -> bool:
@@ -125,9 +125,6 @@ class Update(update.Update):
             Losses(ent_coef, actor_loss, critic_loss, ent_coef_loss if learned else None)
             for ent_coef, actor_loss, critic_loss, ent_coef_loss in rows
         ]
-
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        return step.turns(self._model, gradient_steps)
 
     def _noise(self, count: int) -> list[Tensor]:
         shape = 2, count, self._batch_size, self._critics.action_dim

@@ -1,15 +1,13 @@
 """The gradient step of TD3 on a GPU."""
 
-from collections.abc import Sequence
-
 import torch
 from stable_baselines3 import TD3
 from torch import Tensor
 
 from snrl.fast.gpu import update
 from snrl.fast.gpu.critics import average
-from snrl.fast.gpu.graph import trainable
 from snrl.fast.gpu.transitions import Batch
+from snrl.fast.steps import parameters_of
 from snrl.td3 import step
 from snrl.td3.step import Losses
 
@@ -23,8 +21,7 @@ class Update(update.Update):
     """
 
     n_losses = 2
-    draws = False
-    parts = staticmethod(step.parts)
+    parts, turns = staticmethod(step.parts), staticmethod(step.turns)
 
     def __init__(self, model: TD3, batch_size: int) -> None:
         """Take memory for a batch.
@@ -34,8 +31,8 @@ class Update(update.Update):
             batch_size: Transitions in a batch.
         """
         super().__init__(model, batch_size)
-        self._params = trainable(model.actor)
-        self._actor_targets = trainable(model.actor_target)
+        self._params = parameters_of(model.actor)
+        self._actor_targets = parameters_of(model.actor_target)
 
     @staticmethod
     def baked(model: TD3) -> tuple[object, ...]:
@@ -54,16 +51,13 @@ class Update(update.Update):
         Returns:
             The losses of each.
         """
-        _, moved = self._turns(range(gradient_steps))
+        _, moved = self.turns(self._model, range(gradient_steps))
         found = self.run(gradient_steps)
         self._model._n_updates += gradient_steps
         return [
             Losses(actor_loss if turn else None, critic_loss)
             for (actor_loss, critic_loss), turn in zip(found, moved, strict=True)
         ]
-
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        return step.turns(self._model, gradient_steps)
 
     def _losses(self, batch: Batch, tau: float | None, *, actor_moves: bool) -> list[Tensor]:
         model, critics, actor_adam = self._model, self._critics, self._actor_adam

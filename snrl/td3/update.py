@@ -1,7 +1,5 @@
 """The gradient step of TD3 on the CPU, without autograd."""
 
-from collections.abc import Sequence
-
 import torch
 from stable_baselines3 import TD3
 from torch import Tensor
@@ -67,7 +65,7 @@ class Update(update.Update):
             ],
         )
 
-    parts = staticmethod(step.parts)
+    parts, turns = staticmethod(step.parts), staticmethod(step.turns)
     eligible = staticmethod(step.why_not)
 
     def __call__(self, gradient_steps: int) -> list[Losses]:
@@ -76,15 +74,12 @@ class Update(update.Update):
         Returns:
             The losses of each.
         """
-        _, moved = self._turns(range(gradient_steps))
+        _, moved = self.turns(self._model, range(gradient_steps))
         found = self.run(gradient_steps)
         self._model._n_updates += gradient_steps
         columns = self._share * found[:, VALUES], found[:, SQUARES] / self._batch_size
         rows = zip(*(x.tolist() for x in columns), moved, strict=True)
         return [Losses(value if turn else None, loss) for value, loss, turn in rows]
-
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        return step.turns(self._model, gradient_steps)
 
     def _noise(self, count: int) -> list[Tensor]:
         model = self._model

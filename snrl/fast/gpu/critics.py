@@ -14,8 +14,8 @@ from snrl.critics.stabilizers.redq import HeadSubset
 from snrl.critics.stacked import stacked_forward
 from snrl.fast.batches import AT_ONCE
 from snrl.fast.gpu import adam
-from snrl.fast.gpu.graph import trainable
 from snrl.fast.gpu.staging import Staging
+from snrl.fast.steps import parameters_of
 from snrl.spectral import SpectralNormalizer, steps
 from snrl.spectral.layers import SpectralLayer
 from snrl.spectral.refresh import InTorch, Plan
@@ -34,7 +34,7 @@ class Critics:
         self._critic, self._target = model.critic, model.critic_target
         self._heads, self._target_heads = (list(x.q_networks) for x in (self._critic, self._target))
         self.dtype: torch.dtype = self._heads[0][0].weight.dtype
-        self._params, self._targets = trainable(self._critic), trainable(self._target)
+        self._params, self._targets = parameters_of(self._critic), parameters_of(self._target)
         self._adam = adam.Adam(self._critic.optimizer)
         self.ensemble: HeadSubset | None = getattr(self._target, "ensemble", None)
         self._subset = None if self.ensemble is None else self.ensemble.subset
@@ -149,7 +149,7 @@ def why_not(model: Any) -> str | None:
         model: One that is eligible otherwise.
     """
     critic, target = model.critic, model.critic_target
-    reason = adam.why_not(critic.optimizer, trainable(critic))
+    reason = adam.why_not(critic.optimizer, parameters_of(critic))
     if reason is not None:
         return f"the critic's optimizer is {reason}"
     spectral: Any = getattr(model.policy, "spectral", None)

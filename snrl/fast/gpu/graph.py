@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor, nn
 
 Work = Callable[[], None]
 
@@ -66,11 +65,6 @@ class Graph:
                 "(if that fails, Stable-Baselines3's own class, or --no-fast, is the way): %s",
                 *(self._device, error.__context__ or error),
             )
-
-
-def trainable(module: nn.Module) -> list[Tensor]:
-    """The parameters of a module, and nobody is told that somebody has asked for them."""
-    return list(nn.Module.parameters(module))
 
 
 def _aside(work: Work, device: torch.device) -> None:

@@ -1,11 +1,11 @@
 """What the gradient steps of all algorithms have in common on a GPU."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import abstractmethod
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from snrl.fast.batches import AT_ONCE
@@ -13,13 +13,14 @@ from snrl.fast.eligible import place_of
 from snrl.fast.gpu import adam
 from snrl.fast.gpu.critics import Critics
 from snrl.fast.gpu.critics import why_not as why_not_critics
-from snrl.fast.gpu.graph import Graph, trainable
+from snrl.fast.gpu.graph import Graph
 from snrl.fast.gpu.player import Player
 from snrl.fast.gpu.transitions import Batch, transitions
-from snrl.fast.watch import Watch
+from snrl.fast.prepared import Prepared
+from snrl.fast.steps import parameters_of
 
 
-class Update(ABC):
+class Update(Prepared):
     """An algorithm's gradient steps for the networks of one model; called with their number.
 
     A gradient step is a :class:`~snrl.fast.gpu.graph.Graph`, from the batch's gathering to the
@@ -29,9 +30,8 @@ class Update(ABC):
     Gradients are not left in the parameters' ``.grad``.
     """
 
-    # How many numbers a step gives, and whether a deterministic action draws no noise.
+    # How many numbers a step gives.
     n_losses: ClassVar[int]
-    draws: ClassVar[bool]
 
     def __init__(self, model: Any, batch_size: int) -> None:
         """Take memory for a batch.
@@ -40,10 +40,7 @@ class Update(ABC):
             model: A model for which :meth:`why_not` has nothing to say.
             batch_size: Transitions in a batch.
         """
-        self._model = model
-        self._batch_size = batch_size
-        self._parts = self.parts(model)
-        self._watch, self._actor_watch = Watch(self._parts), Watch([model.actor])
+        super().__init__(model, batch_size)
         self._critics = Critics(model)
         self._actor_adam = adam.Adam(model.actor.optimizer)
         # What a subclass adds: optimisers that each step steps, and what moves with the actor.
@@ -56,21 +53,11 @@ class Update(ABC):
         self._given = torch.zeros(AT_ONCE, self.n_losses, dtype=dtype, device=device)
         self._baked = self.baked(model)
         self._graphs: dict[tuple[bool, bool], Graph] = {}
-        self._players: dict[tuple[int, bool], Player] = {}
-
-    @staticmethod
-    @abstractmethod
-    def parts(model: Any) -> tuple[nn.Module, ...]:
-        """List the modules of a model that the steps read or change."""
 
     @staticmethod
     @abstractmethod
     def baked(model: Any) -> tuple[object, ...]:
         """List the numbers of a model that a recording takes for given."""
-
-    @abstractmethod
-    def _turns(self, gradient_steps: Sequence[int]) -> tuple[list[bool], list[bool]]:
-        """Tell in which gradient steps, numbered from 0, the targets move, and the actor."""
 
     @abstractmethod
     def _losses(self, batch: Batch, tau: float | None, *, actor_moves: bool) -> list[Tensor]:
@@ -92,41 +79,22 @@ class Update(ABC):
     @classmethod
     def why_not_recorded(cls, model: Any) -> str | None:
         """Tell what keeps a model, eligible otherwise, from recordings; None if nothing does."""
-        reason = adam.why_not(model.actor.optimizer, trainable(model.actor))
+        reason = adam.why_not(model.actor.optimizer, parameters_of(model.actor))
         return why_not_critics(model) if reason is None else f"the actor's optimizer is {reason}"
 
     def is_for(self, model: Any, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""
         return (
-            batch_size == self._batch_size
-            and all(part is own for part, own in zip(self.parts(model), self._parts, strict=True))
-            and self._watch.is_unchanged()
+            super().is_for(model, batch_size)
             and self.baked(model) == self._baked
             and self._transitions.is_current()
             and all(x.is_current() for x in (self._actor_adam, *self._others))
             and self._critics.is_current()
         )
 
-    def act(self, obs: Tensor, deterministic: bool) -> Tensor | None:
-        """Compute actions scaled to [-1, 1]; None if the actor is no longer what it was.
-
-        Args:
-            obs: Shape ``(n, obs_dim)``, on the CPU.
-            deterministic: Whether the action is the distribution's mode; if not, noise is drawn
-                from the device's global generator by an actor that has some of its own.
-
-        Returns:
-            Shape ``(n, action_dim)``, on the CPU.
-        """
-        if not self._actor_watch.is_unchanged():
-            return None
-        noisy = self.draws and not deterministic
-        player = self._players.get((len(obs), noisy))
-        if player is None:
-            player = self._players[len(obs), noisy] = Player(
-                lambda x: self._act(x, noisy=noisy), obs, self._critics.dtype, self._device
-            )
-        return player(obs)
+    def _player(self, obs: Tensor, *, noisy: bool) -> Player:
+        act = partial(self._act, noisy=noisy)
+        return Player(act, obs, self._critics.dtype, self._device)
 
     def run(self, gradient_steps: int) -> list[list[float]]:
         """Do as many gradient steps.
@@ -135,7 +103,7 @@ class Update(ABC):
             What each of them gave.
         """
         found: list[list[float]] = []
-        turns = [*zip(*self._turns(range(gradient_steps)), strict=True)]
+        turns = [*zip(*self.turns(self._model, range(gradient_steps)), strict=True)]
         for first in range(0, gradient_steps, AT_ONCE):
             chunk = turns[first : first + AT_ONCE]
             self._begin(len(chunk))
