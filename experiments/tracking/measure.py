@@ -7,7 +7,7 @@ taken by SVD in float64. That it is not below 1 needs no proof: ``uᵀ W v`` is 
 networks are SB3's defaults, but for ``hidden``: there, three hidden layers, because with two it
 would select the same layer as ``(-2,)``.
 
-    python experiments/tracking/measure.py           # everything, an hour and a half on one core
+    python experiments/tracking/measure.py           # everything, about two hours on one core
     python experiments/tracking/measure.py --updates 300 --out quick
 
 Each run is a file of errors by update, the largest over layers and critics; those that are there
