@@ -8,9 +8,9 @@ import torch
 from stable_baselines3.common.policies import BaseModel, ContinuousCritic
 from torch import Tensor, nn
 
-from snrl.critics import access, chained
+from snrl.critics import access
 from snrl.critics.certificate import head_inputs
-from snrl.critics.evaluate import evaluate
+from snrl.critics.evaluate import Evaluate
 from snrl.critics.head import Head, linear_layers
 from snrl.critics.randomness import generator_kept
 from snrl.critics.stabilizers import Place, Stabilizer
@@ -30,6 +30,7 @@ class ComposedCritic(BaseModel):
         normalized: The layers that a :class:`SpectralNormalizer` holds.
         is_target: Whether another critic is averaged into this one.
         ensemble: Which heads are asked in training; None for all.
+        evaluate: How its heads are evaluated.
         own_kwargs: The options of the policy that composed it.
     """
 
@@ -39,6 +40,7 @@ class ComposedCritic(BaseModel):
         self.normalized: tuple[SpectralLayer, ...] = ()
         self.is_target = False
         self.ensemble: HeadSubset | None = None
+        self.evaluate = Evaluate()
         self.own_kwargs: Mapping[str, Any] = {}
         self._chosen: list[list[nn.Module]] = []
 
@@ -156,9 +158,11 @@ class SpectralCritic(ComposedCritic, ContinuousCritic):
         """
         x = torch.cat([access.features(self, obs), actions], dim=1)
         if self.ensemble is None:
-            return evaluate(self.q_networks, x)
-        asked = self.ensemble.asked(self.q_networks) if self.is_target else self.q_networks
-        return self.ensemble.told(evaluate(asked, x), actions)
+            return self.evaluate(self.q_networks, x)
+        if not self.is_target:
+            return self.ensemble.told(self.evaluate(self.q_networks, x), actions)
+        # One by one: too many subsets to be prepared for.
+        return tuple(self.evaluate([head], x)[0] for head in self.ensemble.asked(self.q_networks))
 
     def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Evaluate the first critic only, as TD3 does for the actor's loss.
@@ -169,7 +173,7 @@ class SpectralCritic(ComposedCritic, ContinuousCritic):
             return self(obs, actions)[0]  # type: ignore[no-any-return]
         with torch.no_grad():
             features = self.extract_features(obs, self.features_extractor)
-        return chained.forward(self.q_networks[0], torch.cat([features, actions], dim=1))
+        return self.evaluate(self.q_networks[:1], torch.cat([features, actions], dim=1))[0]
 
 
 def _select(network: nn.Module, layers: LayerSelection) -> list[nn.Module]:

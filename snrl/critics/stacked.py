@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snrl.critics.hooks import is_hooked
+from snrl.passes.hooks import is_hooked
 from snrl.spectral import SpectralLayer
 from snrl.spectral.layers import SpectralLinear
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from snrl.critics import access
 from snrl.critics.critic import ComposedCritic
-from snrl.critics.evaluate import evaluate
 from snrl.critics.policy import SpectralPolicy
 
 
@@ -35,7 +34,9 @@ class BatchNormCritic(ComposedCritic, contrib.CrossQCritic):
             One tensor of shape ``(batch, 1)`` for each critic. Gradients flow as in sb3-contrib:
             not into a shared features extractor. The norms' statistics move while these train.
         """
-        return evaluate(self.q_networks, torch.cat([access.features(self, obs), actions], dim=1))
+        return self.evaluate(
+            self.q_networks, torch.cat([access.features(self, obs), actions], dim=1)
+        )
 
 
 class SNCrossQPolicy(SpectralPolicy, contrib.CrossQPolicy):

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from snrl.critics import access
 from snrl.critics.critic import ComposedCritic
-from snrl.critics.evaluate import evaluate
 from snrl.critics.policy import SpectralPolicy, compose
 from snrl.spectral.normalize import fold_spectral_norm
 
@@ -51,7 +50,7 @@ class SpectralQNetwork(ComposedCritic, sb3.QNetwork):
         Returns:
             Values of all actions, shape ``(batch, n_actions)``. No state changes.
         """
-        (values,) = evaluate([self.q_net], access.features(self, obs))
+        (values,) = self.evaluate([self.q_net], access.features(self, obs))
         return values
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 
 from snrl.critics import SpectralCritic
 from snrl.critics.stabilizers.redq import HeadSubset
-from snrl.fast import operations as ops
-from snrl.fast.networks import Networks
-from snrl.fast.panels import Panels, parts
 from snrl.fast.steps import Average, parameters_of, step
-from snrl.fast.tape import Tape
+from snrl.passes import operations as ops
+from snrl.passes.networks import Networks
+from snrl.passes.panels import Panels, parts
+from snrl.passes.tape import Tape
 from snrl.spectral import SpectralNormalizer, native, steps
 from snrl.spectral.layers import SpectralLayer
 from snrl.spectral.native import structures as c
@@ -54,7 +54,7 @@ class Critics:
         self.dtype: torch.dtype = first.weight.dtype
         self.action_dim = get_action_dim(model.action_space)
         self.obs_dim = first.in_features - self.action_dim
-        self.now = Panels(batch_size, first.in_features, self.dtype, is_input=True)
+        self.now = Panels(batch_size, first.in_features, self.dtype)
         self.next = Panels(batch_size, first.in_features, self.dtype)
         self.heads = Networks(groups, batch_size, [self.now, self.next], from_column=self.obs_dim)
         self.squares, self.values = parts(batch_size, self.dtype), parts(batch_size, self.dtype)
@@ -82,15 +82,15 @@ class Critics:
         """Evaluate critic and target, and send the differences back through the critic.
 
         Args:
-            slot: See :func:`~snrl.fast.operations.differences`, like the others.
+            slot: See :func:`~snrl.passes.operations.differences`, like the others.
             share: Likewise.
             policy: Likewise.
             ent_coef: Likewise.
         """
         online, target = self.heads.groups
         return [
-            ops.forward(online, keep=True),
-            ops.forward(target, keep=False),
+            ops.forward(online),
+            ops.forward(target),
             ops.differences(
                 *(online, target, slot, share, self.squares),
                 policy=policy,

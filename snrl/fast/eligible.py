@@ -11,8 +11,8 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from snrl.critics import SpectralCritic
-from snrl.fast import networks
-from snrl.fast.watch import is_hooked
+from snrl.passes import networks
+from snrl.passes.watch import is_hooked
 from snrl.spectral.layers import SpectralLayer
 
 _CRITICS = (ContinuousCritic, SpectralCritic)
@@ -45,7 +45,7 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
             return f"the critic is a {type(critic).__name__}"
         found.append((critic, list(critic.q_networks)))
     heads = [*model.critic.q_networks, *model.critic_target.q_networks]
-    if len({str([*map(_shape, head)]) for head in heads}) > 1:
+    if len({str([*map(networks.form, head)]) for head in heads}) > 1:
         return "the critics' heads differ in shape"
     for owner, parts in found:
         if is_hooked(owner):
@@ -69,7 +69,3 @@ def why_not(model: Any, actors: Sequence[tuple[nn.Module, Sequence[nn.Module]]])
 def place_of(module: nn.Module) -> torch.device:
     """Where a module's first parameter is: of a model's own device, SB3 may not say the number."""
     return next(module.parameters()).device
-
-
-def _shape(module: nn.Module) -> tuple[object, ...]:
-    return type(module).__name__, *(param.shape for param in module.parameters())

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from snrl.fast import operations as ops
-from snrl.fast.networks import Joint, Networks
-from snrl.fast.panels import Panels
-from snrl.fast.tape import Tape, copies
+from snrl.passes import operations as ops
+from snrl.passes.networks import Joint, Networks
+from snrl.passes.panels import Panels
+from snrl.passes.tape import Tape, copies
 
 # From what the actor's network gives to actions, with a slot for noise: operations of a tape.
 Head = Callable[[Panels, int, Panels], ops.Operation]
@@ -33,7 +33,7 @@ class Player:
         assert isinstance(first, Tensor)
         obs_dim, dtype = first.shape[1], first.dtype
         obs, actions = Panels(n, obs_dim, dtype), Panels(n, action_dim, dtype)
-        networks = Networks([[network]], n, [obs])
+        networks = Networks([[network]], n, [obs], trained=False)
         self._shape, self._dtype, self._obs_dim = (n, action_dim), dtype, obs_dim
         self._kept = (networks, copies(networks.copies))
         self._tape = Tape(n, dtype, 0)
@@ -43,7 +43,7 @@ class Player:
         self._tape.on_panels(
             [
                 ops.load(0, obs, obs_dim),
-                ops.forward(networks.groups[0], keep=False),
+                ops.forward(networks.groups[0]),
                 head(networks.outputs[0][0], 4, actions),
                 ops.store(2, actions, action_dim),
             ]

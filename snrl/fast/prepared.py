@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from snrl.fast.watch import Watch
+from snrl.passes.watch import Watch
 
 
 class Prepared(ABC):

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 from torch.optim import Optimizer
 
-from snrl.fast import operations as ops
 from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
-from snrl.fast.networks import Joint, Networks
 from snrl.fast.player import Head, Player, mode
 from snrl.fast.prepared import Prepared
 from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
-from snrl.fast.tape import Tape
+from snrl.passes import operations as ops
+from snrl.passes.networks import Joint, Networks
+from snrl.passes.tape import Tape
 from snrl.spectral import native
 from snrl.spectral.native import structures as c
 from snrl.spectral.native.structures import PhaseKind
@@ -33,7 +33,7 @@ ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES = range(5)
 class Update(Prepared):
     """An algorithm's gradient steps for the networks of one model; called with their number.
 
-    They stand on a :class:`~snrl.fast.tape.Tape` that C runs as a whole, for all steps whose
+    They stand on a :class:`~snrl.passes.tape.Tape` that C runs as a whole, for all steps whose
     batches are drawn at once, where each optimiser's step is one that C can do; otherwise section
     by section, with what PyTorch does in between.
     """

@@ -12,7 +12,7 @@ from torch import Tensor
 from snrl.fast.eligible import place_of
 from snrl.fast.gpu import adam, update
 from snrl.fast.gpu.transitions import Batch
-from snrl.fast.operations import EPSILON
+from snrl.passes.operations import EPSILON
 from snrl.sac import step
 from snrl.sac.step import Losses
 

@@ -9,7 +9,7 @@ from stable_baselines3.sac.policies import Actor
 from torch import nn
 
 from snrl.fast import eligible
-from snrl.fast.operations import EPSILON
+from snrl.passes.operations import EPSILON
 
 
 class Losses(NamedTuple):

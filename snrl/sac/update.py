@@ -8,13 +8,13 @@ from stable_baselines3 import SAC
 from torch import Tensor
 from torch.optim import Optimizer
 
-from snrl.fast import operations as ops
 from snrl.fast import update
-from snrl.fast.networks import Joint, Networks
-from snrl.fast.panels import Panels
 from snrl.fast.player import drawn, mode
-from snrl.fast.tape import copies
 from snrl.fast.update import ENT_COEF, LOG_ENT_COEF, LOG_PROB, SQUARES, VALUES
+from snrl.passes import operations as ops
+from snrl.passes.networks import Joint, Networks
+from snrl.passes.panels import Panels
+from snrl.passes.tape import copies
 from snrl.sac import step
 from snrl.sac.step import Losses
 from snrl.spectral.native import structures as c
@@ -75,9 +75,9 @@ class Update(update.Update):
         self._compose(
             before=[ops.join(self._copies), ops.read_temperature(self._temperature)],
             compare=[
-                ops.forward(own, keep=True),
+                ops.forward(own),
                 policy.forward(),
-                ops.forward(others, keep=False),
+                ops.forward(others),
                 next_policy.forward(),
                 # 0.5 · Σ mean((q - target)²)
                 *critics.compare(self._facts, 1 / batch_size, next_policy, ent_coef),
@@ -88,7 +88,7 @@ class Update(update.Update):
             ],
             climb=[
                 ops.copy(actions, now, critics.obs_dim),
-                ops.forward(heads, keep=False),
+                ops.forward(heads),
                 climb(heads, self._share, critics.values),
                 back,
                 policy.backward(heads, ent_coef, self._actor.output_grads[0].address()),

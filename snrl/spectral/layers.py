@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from snrl.spectral.products import Factor, Link, can_scale, chain
+from snrl.spectral.products import Factor, can_scale, linear
 
 
 class Quotient(NamedTuple):
@@ -101,18 +101,14 @@ class SpectralLinear(SpectralLayer, nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the effective weight and the bias to ``(..., in_features)``."""
-        link = self.link(relu=False) if can_scale(input, self.weight, self.bias) else None
-        if link is None:
+        can = can_scale(input, self.weight, self.bias)
+        factor = self.slot.normalizer.factor(self) if can else None
+        if factor is None:
             return nn.functional.linear(input, self.effective_weight(), self.bias)
         if input.dim() == 2:
-            return chain(input, (link,))
-        rows = chain(input.reshape(-1, input.shape[-1]), (link,))
+            return linear(input, self.weight, self.bias, factor)
+        rows = linear(input.reshape(-1, input.shape[-1]), self.weight, self.bias, factor)
         return rows.view(*input.shape[:-1], self.out_features)
-
-    def link(self, relu: bool) -> Link | None:
-        """Describe the layer as it is now for :func:`chain`; None if that is not possible."""
-        factor = self.slot.normalizer.factor(self)
-        return None if factor is None else Link(self.weight, self.bias, factor, relu)
 
 
 class _SpectralConv(SpectralLayer):

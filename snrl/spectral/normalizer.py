@@ -141,7 +141,6 @@ class SpectralNormalizer(Stores):
         self.reset(added)
         return tuple(added)
 
-    @torch.no_grad()
     def refresh(self, layers: Sequence[SpectralLayer] | None = None) -> None:
         """Carry the vectors over a change of the weights, all layers of a shape in one batch.
 
@@ -196,7 +195,6 @@ class SpectralNormalizer(Stores):
             return Factors("eps", parameter_scales(moved, self))
         return None
 
-    @torch.no_grad()
     def after_step(self, layers: Sequence[SpectralLayer]) -> None:
         """Follow an optimiser's step, and let the mode change the weights it has moved."""
         self.coefficient.advance()
@@ -420,8 +418,9 @@ class SpectralNormalizer(Stores):
 
     def _hold(self, layers: Sequence[SpectralLayer], coef: Coef) -> None:
         if type(self.mode).hold is not Mode.hold:
-            for held in self._held(layers, coef):
-                self.mode.hold(held)
+            with torch.no_grad():
+                for held in self._held(layers, coef):
+                    self.mode.hold(held)
 
 
 def _checked(layer: nn.Module) -> SpectralLayer:

@@ -57,22 +57,20 @@ class Follower(Protocol[LayerT]):
         """Follow the step."""
 
 
+Following = Sequence[tuple[Follower[Any], list[Any]]]
+
 # Followers are dropped with whatever holds them.
 live: WeakSet[Follower[Any]] = WeakSet()
 _original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
-
-
-Following = Sequence[tuple[Follower[Any], list[Any]]]
+# Which optimiser was last about to step, and who follows it.
+_stepping: tuple[Optimizer, Following] | None = None
 
 
 def followers(optimizer: Optimizer) -> Following:
     """List who follows an optimiser, each with the layers whose weights it holds."""
-    if not live:
-        return []
     held = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    in_turn = sorted(live, key=lambda follower: follower.turn)
-    found = [(x, [layer for layer in x.layers if id(layer.weight) in held]) for x in in_turn]
-    return [(follower, layers) for follower, layers in found if layers]
+    found = [(x, [layer for layer in x.layers if id(layer.weight) in held]) for x in live]
+    return sorted(((x, layers) for x, layers in found if layers), key=lambda one: one[0].turn)
 
 
 def begin(optimizer: Optimizer, following: Following) -> None:
@@ -93,14 +91,25 @@ def end(optimizer: Optimizer, following: Following) -> None:
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser is about to step: a hook of all optimisers."""
+    global _stepping
     _join_groups(optimizer)
-    begin(optimizer, followers(optimizer))
+    following = followers(optimizer)
+    _stepping = optimizer, following
+    if following:
+        begin(optimizer, following)
 
 
 def after_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser has stepped: a hook of all optimisers."""
+    global _stepping
+    before, _stepping = _stepping, None
     _join_groups(optimizer)
-    end(optimizer, followers(optimizer))
+    # Not the same where one optimiser steps within the step of another.
+    stepped, following = before or (None, ())
+    if stepped is not optimizer:
+        following = followers(optimizer)
+    if following:
+        end(optimizer, following)
 
 
 def _split_groups(optimizer: Optimizer, factors: Sequence[Factors]) -> None:
@@ -129,8 +138,7 @@ def _split_groups(optimizer: Optimizer, factors: Sequence[Factors]) -> None:
 
 
 def _join_groups(optimizer: Optimizer) -> None:
-    groups = _original.pop(optimizer, None)
-    if groups is not None:
+    if _original and (groups := _original.pop(optimizer, None)) is not None:
         optimizer.param_groups = groups
 
 

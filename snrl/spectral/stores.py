@@ -223,6 +223,7 @@ class Stores(nn.Module):
             prepared = self._prepared[key] = self._prepare(key)
         return prepared
 
+    @torch.no_grad()
     def _prepare(self, key: tuple[Row, ...]) -> "_Prepared":
         by_shape = _by_shape(key)
         batches = [self._store(shape).batch(rows) for shape, rows in by_shape.items()]

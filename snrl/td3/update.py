@@ -5,11 +5,11 @@ from stable_baselines3 import TD3
 from torch import Tensor
 from torch.optim import Optimizer
 
-from snrl.fast import operations as ops
 from snrl.fast import update
-from snrl.fast.networks import Networks
 from snrl.fast.steps import Average
 from snrl.fast.update import SQUARES, VALUES
+from snrl.passes import operations as ops
+from snrl.passes.networks import Networks
 from snrl.td3 import step
 from snrl.td3.step import Losses
 
@@ -50,15 +50,15 @@ class Update(update.Update):
         policy = ops.Tanh(self._actor.outputs[0][0], now, critics.obs_dim, dim)
         self._compose(
             compare=[
-                ops.forward(self._actor_target.groups[0], keep=False),
+                ops.forward(self._actor_target.groups[0]),
                 next_policy.forward(),
                 # Σ mean((q - target)²)
                 *critics.compare(self._facts, 2 / batch_size),
             ],
             climb=[
-                ops.forward(actor, keep=True),
+                ops.forward(actor),
                 policy.forward(),
-                ops.forward(climbed, keep=False),
+                ops.forward(climbed),
                 ops.every(climbed, self._share, critics.values),
                 ops.backward(climbed, to_input=True),
                 policy.backward(climbed, self._actor.output_grads[0].address()),

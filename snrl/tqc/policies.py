@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from snrl.critics import access
 from snrl.critics.critic import ComposedCritic
-from snrl.critics.evaluate import evaluate
 from snrl.critics.policy import SpectralPolicy
 
 
@@ -30,7 +29,7 @@ class QuantileCritic(ComposedCritic, contrib.Critic):
             not into a shared features extractor. No state changes.
         """
         x = torch.cat([access.features(self, obs), action], dim=1)
-        return torch.stack(evaluate(self.q_networks, x), dim=1)
+        return torch.stack(self.evaluate(self.q_networks, x), dim=1)
 
 
 class _Quantiles(SpectralPolicy):

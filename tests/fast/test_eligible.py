@@ -60,8 +60,13 @@ def test_another_extractor(model: Any) -> None:
 
 
 def test_several_dtypes(model: Any) -> None:
-    model.critic.double()
+    model.actor.double()
     assert "several dtypes: torch.float32, torch.float64" in reason_of(model)
+
+
+def test_vectors_of_another_dtype(model: Any) -> None:
+    model.critic.double()
+    assert "singular vectors of another dtype" in reason_of(model)
 
 
 def test_frozen_parameters(model: Any) -> None:

@@ -9,9 +9,9 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call
 
 from snrl.spectral import SpectralNormalizer, products, spectral_normalize
-from snrl.spectral.products import Link, can_scale, chain
+from snrl.spectral.products import can_scale, linear
 
-CHAIN = products._Chain.apply
+PRODUCT = products._Product.apply
 
 
 def network(bias=True):
@@ -19,18 +19,6 @@ def network(bias=True):
         nn.Linear(7, 12, bias), nn.ReLU(), nn.Linear(12, 12, bias), nn.ReLU(), nn.Linear(12, 1)
     )
     return spectral_normalize(net.double(), layers=(-2, -1), coef=1.3)
-
-
-def links(net):
-    found = []
-    for layer, follower in zip(net, [*list(net)[1:], None], strict=True):
-        if isinstance(layer, nn.Linear):
-            relu = isinstance(follower, nn.ReLU)
-            special = hasattr(layer, "slot")
-            found.append(
-                layer.link(relu) if special else Link(layer.weight, layer.bias, None, relu)
-            )
-    return found
 
 
 def formed(net, x):
@@ -51,9 +39,9 @@ def taken(monkeypatch):
 
     def apply(*args):
         calls.append(args)
-        return CHAIN(*args)
+        return PRODUCT(*args)
 
-    monkeypatch.setattr(products._Chain, "apply", apply)
+    monkeypatch.setattr(products._Product, "apply", apply)
     return calls
 
 
@@ -61,12 +49,12 @@ def taken(monkeypatch):
 @pytest.mark.parametrize("mode", ["normalize", "cap"])
 def test_values_and_gradients_are_those_of_the_formed_weight(bias, mode):
     net = network(bias)
-    normalizer = SpectralNormalizer(0.4, mode=mode)
     extra = nn.Linear(12, 7, bias).double()
-    normalizer.add([extra])
+    SpectralNormalizer(0.4, mode=mode).add([extra])
     x = torch.randn(9, 12, dtype=torch.float64, requires_grad=True)
     parameters = [x, *extra.parameters(), *net.parameters()]
-    mine = chain(x, [extra.link(relu=True), *links(net)])
+    factor = extra.slot.normalizer.factor(extra)
+    mine = net(linear(x, extra.weight, extra.bias, factor).relu())
     theirs = formed(net, nn.functional.linear(x, extra.effective_weight(), extra.bias).relu())
     torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
     cotangent = torch.randn_like(mine)
@@ -97,11 +85,11 @@ def test_only_the_gradients_asked_for():
     for parameter in net.parameters():
         parameter.requires_grad_(requires_grad=False)
     x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
-    (mine,) = torch.autograd.grad(chain(x, links(net)).sum(), x)
+    (mine,) = torch.autograd.grad(net(x).sum(), x)
     (theirs,) = torch.autograd.grad(formed(net, x).sum(), x)
     torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
     net[2].weight.requires_grad_()
-    chain(x.detach(), links(net)).sum().backward()
+    net(x.detach()).sum().backward()
     assert net[2].weight.grad is not None
     assert net[0].weight.grad is None
 
@@ -178,11 +166,10 @@ def reused():
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-@pytest.mark.parametrize("in_one_chain", [False, True])
-def test_a_weight_in_two_places_gets_the_gradient_of_both(create_graph, in_one_chain):
+def test_a_weight_in_two_places_gets_the_gradient_of_both(create_graph):
     layer, twice, formed_twice = reused()
     x = torch.randn(3, 5, dtype=torch.float64)
-    mine = chain(x, links(twice)) if in_one_chain else twice(x)
+    mine = twice(x)
     parameters = list(layer.parameters())
     for a, b in zip(
         torch.autograd.grad(mine.square().sum(), parameters, create_graph=create_graph),

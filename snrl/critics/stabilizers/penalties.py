@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from snrl.critics import access
-from snrl.critics.evaluate import evaluate
+from snrl.critics.evaluate import by_modules
 from snrl.critics.stabilizers.base import Place, Stabilizer
 from snrl.critics.stabilizers.term import BatchTerm
 from snrl.spectral.modes.base import check_bool, check_number
@@ -99,7 +99,7 @@ class GradientPenalty(_Penalty):
         if self.inputs == "input":
             point = x
         total = x.new_zeros(())
-        for values in evaluate(access.heads(critic), x):
+        for values in by_modules(access.heads(critic), x):
             (slope,) = torch.autograd.grad(values.mean(1).sum(), point, create_graph=True)
             excess = slope.norm(dim=1) - self.target
             total = total + (excess if self.two_sided else excess.relu()).square().mean()
@@ -134,6 +134,6 @@ class FeaturePenalty(_Penalty):
         """Compute the penalty."""
         observations, *actions = inputs
         x = torch.cat([access.features(critic, observations), *actions], 1)
-        hidden = evaluate([nn.Sequential(*[*head][:-1]) for head in access.heads(critic)], x)
+        hidden = by_modules([nn.Sequential(*[*head][:-1]) for head in access.heads(critic)], x)
         squares = [features.square().sum(1).mean() for features in hidden]
         return self.strength * torch.stack(squares).sum()

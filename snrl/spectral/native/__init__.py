@@ -29,8 +29,6 @@ _SIGNATURES = {
         None,
         (_int, _pointer, _pointer, _long, _long, _pointer, _pointer, _double, _int),
     ),
-    "finish": (None, (_int, _pointer, _pointer, _long, _long, _int, _int)),
-    "through_layer": (None, (_int, *(4 * (_pointer,)), _long, _long, _int)),
     "panel": (_long, (_int,)),
     "run": (
         _int,
@@ -108,42 +106,6 @@ def through_sigma(grad: Tensor, weight: Tensor, vectors: Tensor, slope: float) -
         *(grad.data_ptr(), weight.data_ptr(), *weight.shape),
         *(vectors.data_ptr(), vectors[len(weight) :].data_ptr()),
         *(slope, torch.get_num_threads()),
-    )
-
-
-def finish(y: Tensor, bias: Tensor | None, relu: bool) -> None:
-    """Add a bias and apply a rectifier, in place.
-
-    Args:
-        y: Shape ``(rows, cols)``, such that it :func:`takes` it. Mutated.
-        bias: Shape ``(cols,)``, contiguous and of the same dtype; or None.
-        relu: Whether a rectifier follows.
-    """
-    library().finish(
-        y.dtype is torch.float64,
-        y.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        *y.shape,
-        relu,
-        torch.get_num_threads(),
-    )
-
-
-def through_layer(grad: Tensor, y: Tensor | None, out: Tensor | None, sums: Tensor | None) -> None:
-    """Send a gradient back through a rectifier and the addition of a bias.
-
-    Args:
-        grad: Shape ``(rows, cols)``, such that it :func:`takes` it, like the others.
-        y: What the rectifier gave; None if there is none.
-        out: Takes the gradient before the rectifier; may be ``grad``. Mutated.
-        sums: Shape ``(cols,)``, takes the gradient of the bias. Mutated.
-    """
-    library().through_layer(
-        grad.dtype is torch.float64,
-        grad.data_ptr(),
-        *(None if part is None else part.data_ptr() for part in (y, out, sums)),
-        *grad.shape,
-        torch.get_num_threads(),
     )
 
 

@@ -3,20 +3,17 @@
 
 #define ROWS_OF(matrix, features) ((REAL *)(matrix) + p * (features) * PANEL)
 
-/* Rows of a matrix in memory, stride apart, to the first features of a panel, and to what
- * to_weights() reads where that is wanted: blocks of as many features as a panel has rows. */
-static void NAME(load)(const Load *load, const int64_t *in, long p, long rows, long panels) {
+/* Rows of a matrix in memory, stride apart, to the first features of a panel. */
+static void NAME(load)(const Load *load, const int64_t *in, long p, long rows) {
     const long stride = in[load->slot + 1];
     const REAL *x = (const REAL *)in[load->slot] + p * PANEL * stride;
-    REAL *out = ROWS_OF(load->to, load->to_rows), own[PANEL * PANEL] = {0};
+    REAL *out = ROWS_OF(load->to, load->to_rows), own[PANEL * PANEL] = {0}, turned[PANEL * PANEL];
     for (long first = 0; first < load->width; first += PANEL) {
         const long width = load->width - first < PANEL ? load->width - first : PANEL;
-        REAL *block = load->xt ? (REAL *)load->xt + (first * panels + p * PANEL) * PANEL : own;
         for (long r = 0; r < rows; r++)
-            memcpy(block + r * PANEL, x + r * stride + first, sizeof(REAL) * width);
-        for (long c = 0; c < width; c++)
-            for (long r = 0; r < PANEL; r++)
-                out[(first + c) * PANEL + r] = block[r * PANEL + c];
+            memcpy(own + r * PANEL, x + r * stride + first, sizeof(REAL) * width);
+        NAME(turn)(own, PANEL, turned);
+        memcpy(out + first * PANEL, turned, sizeof(REAL) * width * PANEL);
     }
 }
 

@@ -33,13 +33,14 @@
 #define WIDE 2
 #endif
 #define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
+/* Of the squares that a matrix is turned by; divides PANEL. */
+#define SIDE 4
 /* Rows of a batch up to which each is treated by itself, and panels that are packed together. */
 #define FEW 2
 #define GROUP 64
 /* How a count is cut: piece p of pieces covers PART(p) to PART(p + 1) of the whole. */
 #define PART(p, pieces, whole) ((whole) * (p) / (pieces))
-/* Columns summed at once, and entries below which a second thread takes longer to wake. */
-#define STRIP 64
+/* Entries below which a second thread takes longer to wake. */
 #define WORTH_A_THREAD 16384
 
 /* Eigenvalues of a symmetric matrix, largest first, and eigenvectors as rows: a tridiagonal matrix by
@@ -160,11 +161,10 @@ typedef struct {
 
 /* y = max(0, norm(a)) with a = scale · w x + b, without the rectifier where relu is 0: w is (m, n). x, of
  * x_rows features of which the first n count, y, gy and ga are in panels; gy, ga, gw and gb take
- * gradients, and xt is x as to_weights() reads it. b and norm may be NULL; without a norm ga is gy, and
- * gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
+ * gradients. b and norm may be NULL; without a norm ga is gy, and gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
 typedef struct {
     const void *w, *b, *x;
-    void *xt, *y, *gy, *ga, *gw, *gb;
+    void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
     const Norm *norm;
     int64_t m, n, x_rows, relu;
@@ -214,7 +214,6 @@ typedef struct {
     int64_t slot, width;
     void *to;
     int64_t to_rows;
-    void *xt;
 } Load;
 
 typedef struct {
@@ -226,7 +225,7 @@ typedef struct {
 
 typedef struct {
     const Network *networks;
-    int64_t count, option;
+    int64_t count, to_input;
 } Through;
 
 typedef struct {
@@ -343,7 +342,6 @@ typedef struct {
 #define TANH tanhf
 #include "product.h"
 #include "kernel.h"
-#include "layer.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
@@ -366,7 +364,6 @@ typedef struct {
 #define TANH tanh
 #include "product.h"
 #include "kernel.h"
-#include "layer.h"
 #include "norm.h"
 #include "network.h"
 #include "actor_critic.h"
@@ -424,21 +421,6 @@ void through_sigma(int is_double, void *g, const void *w, long m, long n, const 
         through_sigma_float32(g, w, m, n, u, v, slope, threads);
 }
 
-void finish(int is_double, void *y, const void *b, long rows, long cols, int relu, int threads) {
-    if (is_double)
-        finish_float64(y, b, rows, cols, relu, threads);
-    else
-        finish_float32(y, b, rows, cols, relu, threads);
-}
-
-void through_layer(int is_double, const void *g, const void *y, void *out, void *sums, long rows,
-                   long cols, int threads) {
-    if (is_double)
-        through_layer_float64(g, y, out, sums, rows, cols, threads);
-    else
-        through_layer_float32(g, y, out, sums, rows, cols, threads);
-}
-
 /* Rows of a batch in a panel. */
 long panel(int is_double) { return 2 * VECTOR / (is_double ? sizeof(double) : sizeof(float)); }
 
@@ -449,16 +431,24 @@ static long begin_of(long thread, long rows) {
     return found < rows ? found : rows;
 }
 
-static void weights_of(const Network *networks, long count, long batch, int is_double) {
+static void weights_of(const Network *networks, long count, long batch, int is_double, int *failed) {
+    const long rows = panel(is_double), panels = (batch + rows - 1) / rows;
+    void *turned = malloc(panels * rows * rows * (is_double ? sizeof(double) : sizeof(float)));
+    if (!turned) {
+#pragma omp atomic write
+        *failed = 1;
+        return;
+    }
     for (long k = 0; k < count; k++)
         for (long i = 0; i < networks[k].depth; i++) {
             const Layer *layer = networks[k].layers + i;
             const long first = begin_of(THREAD, layer->m), last = begin_of(THREAD + 1, layer->m);
             if (is_double)
-                to_weights_float64(layer, batch, first, last);
+                to_weights_float64(layer, batch, first, last, turned);
             else
-                to_weights_float32(layer, batch, first, last);
+                to_weights_float32(layer, batch, first, last, turned);
         }
+    free(turned);
 }
 
 static void move_all(const Move *move, const int64_t *in, int is_double) {
@@ -509,7 +499,7 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
                     else
                         once_float32(ops + k, batch, out);
                 break;
-            case TO_WEIGHTS: weights_of(networks, phase->count, batch, is_double); break;
+            case TO_WEIGHTS: weights_of(networks, phase->count, batch, is_double, &failed); break;
             case THROUGH_SIGMA:
                 for (long k = 0; k < phase->count; k++)
                     for (long i = 0; i < networks[k].depth; i++) {

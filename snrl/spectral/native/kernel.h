@@ -283,3 +283,18 @@ static void NAME(track)(const REAL *restrict w, long m, long n, long r, REAL *re
         *sigma = NAME(sigma)(w, m, n, u, block);
     }
 }
+
+/* g += slope · ⟨g, w⟩ · u vᵀ. */
+static void NAME(through_sigma)(REAL *restrict g, const REAL *restrict w, long m, long n,
+                                const REAL *restrict u, const REAL *restrict v, double slope,
+                                int threads) {
+    double inner = 0;
+    for (long i = 0; i < m; i++) inner += NAME(dot)(g + i * n, w + i * n, n);
+#pragma omp parallel for num_threads(threads) if (threads > 1 && m * n > WORTH_A_THREAD)
+    for (long i = 0; i < m; i++) {
+        const REAL share = (REAL)(slope * inner * u[i]);
+        REAL *row = g + i * n;
+#pragma omp simd
+        for (long c = 0; c < n; c++) row[c] += share * v[c];
+    }
+}

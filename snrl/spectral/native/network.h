@@ -19,9 +19,8 @@ static void NAME(few)(const Layer *layer, const REAL *x, long rows, REAL *y) {
     }
 }
 
-/* Panels first to last of a batch; keeps, if asked to, what to_weights() needs. A weight is read for
- * all these panels before the next one. */
-static void NAME(forward)(const Network *network, const Part *part, int keep) {
+/* Panels first to last of a batch. A weight is read for all these panels before the next one. */
+static void NAME(forward)(const Network *network, const Part *part) {
     const long first = part->first, count = part->last - first;
     for (long k = 0; k < network->depth; k++) {
         const Layer *layer = network->layers + k;
@@ -33,13 +32,9 @@ static void NAME(forward)(const Network *network, const Part *part, int keep) {
         else
             NAME(product)(layer->w, n, 1, m, x, layer->x_rows, n, count, (REAL)layer->scale,
                           layer->b, layer->relu && !layer->norm, NULL, y);
-        for (long p = first; p < part->last; p++, y += m * PANEL) {
-            if (layer->norm) {
-                NAME(norm)(layer->norm, y, p, m);
-                for (long c = 0; layer->relu && c < m * PANEL; c++) y[c] = y[c] < 0 ? 0 : y[c];
-            }
-            if (keep && k + 1 < network->depth && layer[1].xt)
-                NAME(transpose)(y, m, p, part->panels, layer[1].xt);
+        for (long p = first; layer->norm && p < part->last; p++, y += m * PANEL) {
+            NAME(norm)(layer->norm, y, p, m);
+            for (long c = 0; layer->relu && c < m * PANEL; c++) y[c] = y[c] < 0 ? 0 : y[c];
         }
     }
 }
@@ -122,19 +117,22 @@ static REAL NAME(sum_batch)(const REAL *g, const REAL *z, long m, long batch) {
 }
 
 /* Gradients of rows first to last of a layer's weight, and of what else has an entry for each row, from
- * what forward() kept and backward() left. */
-static void NAME(to_weights)(const Layer *layer, long batch, long first, long last) {
+ * what forward() and backward() have left. turned is memory for PANEL features of all rows of a
+ * batch. */
+static void NAME(to_weights)(const Layer *layer, long batch, long first, long last, REAL *turned) {
     const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
-    const REAL *g = layer->ga, *xt = layer->xt;
-    for (long c = 0; c < n; c += PANEL) {
+    const REAL *g = layer->ga, *x = layer->x;
+    for (long c = 0; first < last && c < n; c += PANEL) {
         const long width = n - c < PANEL ? n - c : PANEL;
+        for (long p = 0; p < panels; p++)
+            NAME(turn)(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);
         for (long i = first; i < last; i += TILE) {
             const long rows = last - i < TILE ? last - i : TILE;
             REAL sums[TILE * PANEL] = {0};
             for (long p = 0; p < panels; p++) {
                 const long depth = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
                 NAME(multiply_some)(rows, g + (p * m + i) * PANEL, PANEL, 1,
-                                    xt + (c * panels + p * PANEL) * PANEL, depth, sums);
+                                    turned + p * PANEL * PANEL, depth, sums);
             }
             for (long q = 0; q < rows; q++) {
                 REAL *out = (REAL *)layer->gw + (i + q) * n + c;

@@ -78,14 +78,16 @@ static void NAME(product)(const REAL *a, long down, long along, long count, cons
     }
 }
 
-/* Features by rows, panel p of a batch, to rows by features: blocks of PANEL features, each of all
- * rows of the batch. */
-static void NAME(transpose)(const REAL *restrict panel, long features, long p, long panels,
-                            REAL *restrict out) {
-    for (long first = 0; first < features; first += PANEL) {
-        const long width = features - first < PANEL ? features - first : PANEL;
-        REAL *block = out + (first * panels + p * PANEL) * PANEL;
-        for (long r = 0; r < PANEL; r++)
-            for (long c = 0; c < width; c++) block[r * PANEL + c] = panel[(first + c) * PANEL + r];
-    }
+/* out[r][c] = in[c][r] for c < count and r < PANEL, rows of both PANEL apart. */
+static inline void NAME(turn)(const REAL *restrict in, long count, REAL *restrict out) {
+    const long squares = count / SIDE * SIDE;
+    for (long r = 0; r < PANEL; r += SIDE)
+        for (long c = 0; c < squares; c += SIDE)
+#pragma GCC unroll 4
+            for (int i = 0; i < SIDE; i++)
+#pragma GCC unroll 4
+                for (int j = 0; j < SIDE; j++)
+                    out[(r + i) * PANEL + c + j] = in[(c + j) * PANEL + r + i];
+    for (long c = squares; c < count; c++)
+        for (long r = 0; r < PANEL; r++) out[r * PANEL + c] = in[c * PANEL + r];
 }

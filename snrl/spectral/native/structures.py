@@ -20,7 +20,7 @@ class Layer(ctypes.Structure):
     """A linear layer, and what follows it."""
 
     _fields_ = (
-        *((x, _address) for x in ("w", "b", "x", "xt", "y", "gy", "ga", "gw", "gb", "u", "v")),
+        *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v")),
         ("norm", ctypes.POINTER(Norm)),
         *((name, _long) for name in ("m", "n", "x_rows", "relu")),
         *((name, _double) for name in ("scale", "slope")),
@@ -98,7 +98,7 @@ class Load(ctypes.Structure):
 
     _fields_ = (
         *(("slot", _long), ("width", _long)),
-        *(("to", _address), ("to_rows", _long), ("xt", _address)),
+        *(("to", _address), ("to_rows", _long)),
     )
 
 
@@ -111,7 +111,7 @@ class Copy(ctypes.Structure):
 class Through(ctypes.Structure):
     """Arguments of FORWARD, BACKWARD and BACKWARD_SOME."""
 
-    _fields_ = (("networks", _address), ("count", _long), ("option", _long))
+    _fields_ = (("networks", _address), ("count", _long), ("to_input", _long))
 
 
 class Squash(ctypes.Structure):

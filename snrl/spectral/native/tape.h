@@ -2,15 +2,15 @@
 
 /* One operation, for a thread's part of a batch. */
 static void NAME(on_panels)(const Operation *op, const int64_t *in, const Part *part) {
-    const long batch = part->batch, panels = part->panels;
+    const long batch = part->batch;
     const void *args = op->arguments;
     const Through *through = args;
     if (op->kind == FORWARD || op->kind == BACKWARD || op->kind == BACKWARD_SOME) {
         for (long k = 0; k < through->count; k++)
             if (op->kind == FORWARD)
-                NAME(forward)(through->networks + k, part, through->option);
+                NAME(forward)(through->networks + k, part);
             else if (op->kind == BACKWARD)
-                NAME(backward)(through->networks + k, part, through->option);
+                NAME(backward)(through->networks + k, part, through->to_input);
             else
                 NAME(backward_some)(through->networks + k, part);
         return;
@@ -18,7 +18,7 @@ static void NAME(on_panels)(const Operation *op, const int64_t *in, const Part *
     for (long p = part->first; p < part->last; p++) {
         const long rows = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
         switch (op->kind) {
-        case LOAD: NAME(load)(args, in, p, rows, panels); break;
+        case LOAD: NAME(load)(args, in, p, rows); break;
         case STORE: NAME(store)(args, in, p, rows); break;
         case COPY: NAME(copy)(args, p); break;
         case SQUASH: NAME(squash)(args, in, p, rows); break;

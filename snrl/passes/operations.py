@@ -1,6 +1,6 @@
 """What a tape can do: the operations between and around the networks of an actor-critic update.
 
-Each function describes one for :class:`~snrl.fast.tape.Tape`; it is done when the tape runs.
+Each function describes one for :class:`~snrl.passes.tape.Tape`; it is done when the tape runs.
 """
 
 import ctypes
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from snrl.fast.panels import Panels, parts
+from snrl.passes.panels import Panels, parts
 from snrl.spectral.native import structures as c
 from snrl.spectral.native.structures import Kind
 
@@ -29,13 +29,13 @@ def load(slot: int, to: Panels, width: int) -> Operation:
         to: Takes its columns as first features.
         width: How many.
     """
-    arguments = c.Load(slot, width, to.address(), to.features, to.turned)
+    arguments = c.Load(slot, width, to.address(), to.features)
     return Kind.LOAD, _with(arguments, to)
 
 
 def store(slot: int, source: Panels, width: int) -> Operation:
     """Write first features to a matrix in memory: :func:`load` the other way."""
-    arguments = c.Load(slot, width, source.address(), source.features, None)
+    arguments = c.Load(slot, width, source.address(), source.features)
     return Kind.STORE, _with(arguments, source)
 
 
@@ -45,14 +45,14 @@ def copy(source: Panels, to: Panels, feature: int) -> Operation:
     return Kind.COPY, _with(arguments, source, to)
 
 
-def forward(networks: Networks, *, keep: bool) -> Operation:
-    """Evaluate networks, keeping what gradients of their weights need if asked to."""
-    return Kind.FORWARD, _with(_through(networks, keep), networks)
+def forward(networks: Networks) -> Operation:
+    """Evaluate networks."""
+    return Kind.FORWARD, _with(_through(networks), networks)
 
 
 def backward(networks: Networks, *, to_input: bool) -> Operation:
     """Send gradients of what networks gave back to their layers, and to the input if asked to."""
-    return Kind.BACKWARD, _with(_through(networks, to_input), networks)
+    return Kind.BACKWARD, _with(_through(networks, to_input=to_input), networks)
 
 
 def backward_some(networks: Networks) -> Operation:
@@ -61,7 +61,7 @@ def backward_some(networks: Networks) -> Operation:
     Args:
         networks: Of one value each, without norms. Their own gradients are lost.
     """
-    return Kind.BACKWARD_SOME, _with(_through(networks, True), networks)
+    return Kind.BACKWARD_SOME, _with(_through(networks, to_input=True), networks)
 
 
 class Squash:
@@ -207,7 +207,7 @@ def total(of: Tensor, result: int) -> Operation:
 
 
 def join(table: Any) -> Operation:
-    """Copy numbers from place to place: a table of :func:`~snrl.fast.tape.copies`."""
+    """Copy numbers from place to place: a table of :func:`~snrl.passes.tape.copies`."""
     arguments = c.Join(table.buffer_info()[0], len(table) // 3)
     return Kind.JOIN, _with(arguments, table)
 
@@ -228,8 +228,8 @@ def scale(rows: Sequence[c.Scaled]) -> Operation:
     return Kind.SCALE, _with(c.Scale(ctypes.addressof(table), len(rows)), table)
 
 
-def _through(networks: Networks, option: bool) -> c.Through:
-    return c.Through(ctypes.addressof(networks), len(networks), option)
+def _through(networks: Networks, *, to_input: bool = False) -> c.Through:
+    return c.Through(ctypes.addressof(networks), len(networks), to_input)
 
 
 def _climb(networks: Networks, share: float, total: Tensor) -> ctypes.Structure:

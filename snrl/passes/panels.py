@@ -18,32 +18,21 @@ class Panels:
         dtype: float32 or float64.
     """
 
-    def __init__(
-        self, batch_size: int, features: int, dtype: torch.dtype, *, is_input: bool = False
-    ) -> None:
+    def __init__(self, batch_size: int, features: int, dtype: torch.dtype) -> None:
         """Take memory, zero.
 
         Args:
             batch_size: Rows of the matrix.
             features: Its columns.
             dtype: float32 or float64.
-            is_input: Whether gradients of weights that the matrix is multiplied by are wanted: for
-                these it is kept in another order too.
         """
         self.batch_size, self.features, self.dtype = batch_size, features, dtype
         panels, rows = count(batch_size, dtype)
         self._memory = torch.zeros(panels, features, rows, dtype=dtype)
-        blocks = -(-features // rows)
-        self._turned = torch.zeros(blocks, panels * rows, rows, dtype=dtype) if is_input else None
 
     def address(self, feature: int = 0) -> int:
         """Where a feature of the first panel is."""
         return self._memory[:, feature:].data_ptr()
-
-    @property
-    def turned(self) -> int | None:
-        """Where the other order is, if it is kept."""
-        return None if self._turned is None else self._turned.data_ptr()
 
     def matrix(self) -> Tensor:
         """The matrix as it is, shape ``(batch_size, features)``: a copy."""

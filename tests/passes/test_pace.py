@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from snrl.fast.pace import Pace
+from snrl.passes.pace import Pace
 
 
 def chosen(cost: Callable[[int, int], float], calls: int, threads: int = 4) -> list[int]:

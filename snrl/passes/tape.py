@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from snrl.fast.operations import Operation
-from snrl.fast.pace import Pace
-from snrl.fast.panels import count
+from snrl.passes.operations import Operation
+from snrl.passes.pace import Pace
+from snrl.passes.panels import count
 from snrl.spectral import native
 from snrl.spectral.native.structures import Operation as Row
 from snrl.spectral.native.structures import Phase, PhaseKind
@@ -99,7 +99,8 @@ class Tape:
         steps = len(inputs)
         results = np.zeros((steps, self._n_results))
         # Other sections, or steps without some phases, are other work.
-        work = start, end, steps, int(np.count_nonzero(inputs[:, self._flags]))
+        flags = np.count_nonzero(inputs[:, self._flags]) if self._flags else 0
+        work = start, end, steps, int(flags)
         pace = self._paces.setdefault(work, Pace())
         threads = pace.choose(min(torch.get_num_threads(), self._panels))
         begun = time.perf_counter()

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from snrl.critics import hooks
+from snrl.passes import hooks
 
-_TRAINS, _DTYPE = attrgetter("requires_grad"), attrgetter("dtype")
+_LOOKS = attrgetter("requires_grad", "dtype")
+_WATCHERS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class Watch:
@@ -48,11 +49,11 @@ class Watch:
     def _look(self) -> list[Any]:
         params = self._params
         return [
-            hooks.all_are_hooked() or any(self._hooks) or any(map(_is_watched, params)),
+            hooks.all_are_hooked() or any(self._hooks),
             *map(type, self._modules),
             *map(Tensor.data_ptr, params),
-            *map(_TRAINS, params),
-            *map(_DTYPE, params),
+            *map(_LOOKS, params),
+            *map(_WATCHERS, params),
         ]
 
 
@@ -62,4 +63,4 @@ def is_hooked(root: nn.Module) -> bool:
 
 
 def _is_watched(param: Any) -> bool:
-    return bool(param._backward_hooks or param._post_accumulate_grad_hooks)
+    return any(_WATCHERS(param))

@@ -9,8 +9,8 @@ import torch
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from torch import Tensor
 
-from snrl.fast import operations as ops
-from snrl.fast.panels import Panels, parts
+from snrl.passes import operations as ops
+from snrl.passes.panels import Panels, parts
 from snrl.spectral import native
 
 from .passes import Values, once_done, panels_of

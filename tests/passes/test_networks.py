@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from snrl.fast.networks import Joint, why_not
-from snrl.fast.watch import Watch
+from snrl.passes.networks import Joint, why_not
+from snrl.passes.watch import Watch
 from snrl.spectral import SpectralNormalizer, native
 from snrl.spectral.layers import SpectralLinear
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from snrl.fast.panels import Panels
+from snrl.passes.panels import Panels
 from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
 
@@ -46,6 +46,8 @@ def why_not(network: nn.Module, device: torch.device) -> str | None:
             return f"a layer of type {type(module).__name__}"
         elif "gain" in module._parameters:
             return "a layer with a learned gain"
+        elif type(module) is SpectralLinear and not _fits(module):
+            return "singular vectors of another dtype than the weight"
         before = module
     return None
 
@@ -59,13 +61,22 @@ def _is_usual(param: Tensor, device: torch.device) -> bool:
     )
 
 
+def _fits(layer: SpectralLinear) -> bool:
+    return layer.slot.normalizer.vectors(layer)[0].dtype is layer.weight.dtype
+
+
+def form(module: nn.Module) -> tuple[object, ...]:
+    """Give what modules of equal shape have in common."""
+    return type(module).__name__, *(param.shape for param in module.parameters())
+
+
 class Joint:
     """Linear layers of one input whose outputs stand side by side: one layer, if of equal dtype.
 
     Attributes:
         weight: Memory for their weights below each other.
         bias: Memory for their biases behind each other; None if they have none.
-        copies: How what they are now comes there: see :func:`~snrl.fast.tape.copies`.
+        copies: How what they are now comes there: see :func:`~snrl.passes.tape.copies`.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
@@ -100,6 +111,7 @@ class Networks:
         inputs: Sequence[Panels],
         *,
         from_column: int = 0,
+        trained: bool = True,
     ) -> None:
         """Take memory for a batch.
 
@@ -110,13 +122,13 @@ class Networks:
             batch_size: Rows of the input.
             inputs: The input of each group: its first features.
             from_column: First column of the input whose gradient is wanted.
+            trained: Whether the first group is.
         """
         chains = [[_stages(network) for network in group] for group in groups]
-        self._batch_size = batch_size
+        self._batch_size, self._trained = batch_size, trained
         self._like = chains[0][0][0].layer.weight.detach()
         self._kept: list[object] = [*inputs]
-        self._parameters: list[Tensor] = []
-        self._grads: list[Tensor] = []
+        self._gradients: list[_Gradient] = []
         self._scaled: list[tuple[c.Layer, SpectralLinear]] = []
         self._norms: list[_Norm] = []
         self._joints: list[Joint] = []
@@ -129,11 +141,15 @@ class Networks:
             for network, chain in zip(self.groups[i], group, strict=True):
                 rows = self._describe(i, chain, x, passing)
                 network.layers, network.depth = ctypes.addressof(rows), len(rows)
-                if i == 0:
+                if trained and i == 0:
                     grads = self._panels(chain[0].layer.weight.shape[1] - from_column)
                     network.gx, network.from_column = grads.address(), from_column
                     self.input_grads.append(grads)
         self.copies = [triple for joint in self._joints for triple in joint.copies]
+        # Those of one shape lie in one place.
+        stored = {(id(x.slot.normalizer), x.slot.shape): x for _, x in self._scaled}
+        self._stored = list(stored.values())
+        self._grads = [grad.zero_() for grad in self.new_gradients()]
         self._addresses = self._where()
 
     def first(self, count: int) -> "ctypes.Array[c.Network]":
@@ -152,10 +168,35 @@ class Networks:
         """
         return self._addresses == self._where()
 
+    def new_gradients(self) -> list[Tensor]:
+        """Let a backward write to new memory.
+
+        Returns:
+            What will be the gradients of the first group's parameters, in the order of its modules.
+            Nobody else holds them: autograd takes what is held once for a ``.grad``, and copies
+            what is held twice.
+        """
+        grads: list[Tensor] = []
+        for row, name, of, parts in self._gradients:
+            memory = torch.empty_like(of)
+            setattr(row, name, memory.data_ptr())
+            grads += torch.split(memory, [len(x) for x in parts])
+        return grads
+
     def give_gradients(self) -> None:
         """Make the memory that a backward writes to the ``.grad`` of the parameters."""
-        for part, grad in zip(self._parameters, self._grads, strict=True):
+        parameters = [part for gradient in self._gradients for part in gradient.parts]
+        for part, grad in zip(parameters, self._grads, strict=True):
             part.grad = grad
+
+    def keep_vectors(self) -> None:
+        """Let a backward read the singular vectors as ``copies`` has left them, not as they are."""
+        for row, layer in self._scaled:
+            for name, vector in zip("uv", layer.slot.normalizer.vectors(layer), strict=True):
+                own = torch.empty_like(vector)
+                self._kept.append(own)
+                setattr(row, name, own.data_ptr())
+                self.copies += _copies(own, [vector])
 
     def rescale(self) -> None:
         """Write down the factors of the normalised layers as they are now, for a forward."""
@@ -171,8 +212,8 @@ class Networks:
         rows = [ctypes.addressof(row) for row, _ in self._scaled]
         return [c.Scaled(row, *x) for row, x in zip(rows, quotients, strict=True)]
 
-    def _panels(self, features: int, *, is_input: bool = False) -> Panels:
-        panels = Panels(self._batch_size, features, self._like.dtype, is_input=is_input)
+    def _panels(self, features: int) -> Panels:
+        panels = Panels(self._batch_size, features, self._like.dtype)
         self._kept.append(panels)
         return panels
 
@@ -186,18 +227,18 @@ class Networks:
         """Write down the layers of a network as the C functions read them."""
         rows = (c.Layer * len(chain))()
         self._kept.append(rows)
-        is_trained = group == 0
+        is_trained = self._trained and group == 0
         for i, (row, (layer, norm, relu)) in enumerate(zip(rows, chain, strict=True)):
-            row.w, row.b = layer.weight.data_ptr(), _address(layer.bias)
+            row.w, row.b = self._address(layer.weight), self._address(layer.bias)
             row.m, row.n = layer.weight.shape
             is_last = i == len(chain) - 1
             if is_trained or is_last:
-                y = self._panels(row.m, is_input=not is_last)
+                y = self._panels(row.m)
             else:
                 # Nobody asks for it later: the next network may overwrite it.
                 place = row.m, i % 2
                 y = passing[place] = passing.get(place) or self._panels(row.m)
-            row.x, row.x_rows, row.xt, row.y = x.address(), x.features, x.turned, y.address()
+            row.x, row.x_rows, row.y = x.address(), x.features, y.address()
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
                 row.u, row.v = layer.slot.normalizer.addresses(layer)
@@ -207,7 +248,7 @@ class Networks:
             if is_trained:
                 grads = self._panels(row.m)
                 row.gy = row.ga = grads.address()
-                row.gw, row.gb = self._gradients(layer)
+                self._wants_gradients(row, ("gw", "gb"), layer)
                 if is_last:
                     self.output_grads.append(grads)
             if norm is not None:
@@ -217,7 +258,7 @@ class Networks:
         return rows
 
     def _describe_norm(self, row: c.Layer, norm: "_Norm", *, is_trained: bool) -> None:
-        described = c.Norm(_address(norm.weight), _address(_bias(norm)))
+        described = c.Norm(self._address(norm.weight), self._address(_bias(norm)))
         # Without a backward what it keeps may be overwritten.
         described.z = self._panels(row.m).address() if is_trained else row.y
         described.rates = self._panels(1).address()
@@ -225,32 +266,44 @@ class Networks:
         described.eps = _eps(norm, self._like.dtype)
         if is_trained:
             row.ga = self._panels(row.m).address()
-            described.ggamma, described.gbeta = self._gradients(norm)
+            self._wants_gradients(described, ("ggamma", "gbeta"), norm)
         row.norm = ctypes.pointer(described)
         self._norms.append(norm)
 
-    def _gradients(self, module: "nn.Linear | Joint | _Norm") -> tuple[int | None, int | None]:
-        """Take memory for gradients of a weight and a bias, where there are some."""
+    def _wants_gradients(
+        self, row: ctypes.Structure, names: Sequence[str], module: "nn.Linear | Joint | _Norm"
+    ) -> None:
+        """Have a structure point to gradients of a weight and a bias, where there are some."""
         parts: Any = module.layers if isinstance(module, Joint) else [module]
         weights, biases = [x.weight for x in parts], [_bias(x) for x in parts]
-        return self._gradient(module.weight, weights), self._gradient(_bias(module), biases)
+        for name, of, own in zip(
+            names, (module.weight, _bias(module)), (weights, biases), strict=True
+        ):
+            if of is not None:
+                self._gradients.append(_Gradient(row, name, of.detach(), own))
 
-    def _gradient(self, of: Tensor | None, parts: Sequence[Any]) -> int | None:
-        """Take memory for the gradient of parameters that stand behind each other in a tensor."""
-        if of is None:
+    def _address(self, tensor: Tensor | None) -> int | None:
+        """Where a parameter is: there it stays, even if it is told to be elsewhere."""
+        if tensor is None:
             return None
-        memory = torch.zeros_like(of)
-        self._parameters += parts
-        self._grads += torch.split(memory, [len(x) for x in parts])
-        return memory.data_ptr()
+        self._kept.append(tensor.detach())
+        return tensor.data_ptr()
 
     def _where(self) -> list[float]:
-        layers = [layer for _, layer in self._scaled]
-        vectors = [x for layer in layers for x in layer.slot.normalizer.addresses(layer)]
+        vectors = [x for layer in self._stored for x in layer.slot.normalizer.addresses(layer)]
         return vectors + [_eps(norm, self._like.dtype) for norm in self._norms]
 
 
 _Norm = nn.LayerNorm | nn.RMSNorm
+
+
+class _Gradient(NamedTuple):
+    """Which field of a structure points to the gradient of parameters that stand side by side."""
+
+    row: ctypes.Structure
+    name: str
+    of: Tensor
+    parts: Sequence[Any]
 
 
 class _Stage(NamedTuple):
@@ -279,10 +332,6 @@ def _bias(module: nn.Linear | Joint | _Norm) -> Tensor | None:
 
 def _eps(norm: _Norm, dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps if norm.eps is None else norm.eps
-
-
-def _address(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 
 
 def _copies(to: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int, int]]:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snrl.fast import operations as ops
-from snrl.fast.networks import Networks
-from snrl.fast.panels import Panels
-from snrl.fast.tape import Tape, copies
+from snrl.passes import operations as ops
+from snrl.passes.networks import Networks
+from snrl.passes.panels import Panels
+from snrl.passes.tape import Tape, copies
 from snrl.spectral.native import structures as c
 
 
@@ -66,10 +66,7 @@ class Passes:
         """Take networks: see :class:`Networks`."""
         first = groups[0][0][0].weight
         self._batch_size, self._dtype = batch_size, first.dtype
-        self._inputs = [
-            Panels(batch_size, first.shape[1], first.dtype, is_input=not i)
-            for i in range(len(groups))
-        ]
+        self._inputs = [Panels(batch_size, first.shape[1], first.dtype) for _ in groups]
         self.networks = networks = Networks(
             groups, batch_size, self._inputs, from_column=from_column
         )
@@ -91,7 +88,7 @@ class Passes:
             tape.on_panels(
                 [
                     ops.load(slot, panels, x.shape[1]),
-                    ops.forward(group, keep=panels.turned is not None),
+                    ops.forward(group),
                 ]
             )
         row = [y for x in inputs for y in (x.data_ptr(), x.stride(0))]
