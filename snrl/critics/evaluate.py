@@ -48,8 +48,8 @@ class Evaluate:
         return by_modules(networks, x) if found is None else found
 
     def _evaluator(self, networks: Sequence[nn.Sequential]) -> Evaluator:
-        # By their modules, which it keeps: a part of a network is a new one each time it is taken.
-        key = tuple(id(module) for network in networks for module in network)
+        # It keeps them, so that no other object gets their ids.
+        key = tuple(map(id, networks))
         if key not in self._evaluators:
             self._evaluators[key] = Evaluator(networks)
         return self._evaluators[key]

@@ -38,6 +38,8 @@
 /* Rows of a batch up to which each is treated by itself, and panels that are packed together. */
 #define FEW 2
 #define GROUP 64
+/* Rows of a weight up to which a gradient takes less time than what it reads takes to be turned. */
+#define LOW 2
 /* How a count is cut: piece p of pieces covers PART(p) to PART(p + 1) of the whole. */
 #define PART(p, pieces, whole) ((whole) * (p) / (pieces))
 /* Entries below which a second thread takes longer to wake. */

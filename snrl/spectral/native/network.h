@@ -102,17 +102,23 @@ static void NAME(backward_some)(const Network *network, const Part *part) {
         NAME(backward_group)(network, p, p + GROUP < part->last ? p + GROUP : part->last);
 }
 
-/* Sum over a batch of a feature, times another if there is one; both m features in a panel. */
-static REAL NAME(sum_batch)(const REAL *g, const REAL *z, long m, long batch) {
-    REAL sum = 0;
+/* Sum over a batch of a feature, times another if there is one: of m and of k features in a panel. */
+static REAL NAME(sum_batch)(const REAL *g, long m, const REAL *z, long k, long batch) {
+    REAL lanes[PANEL] = {0}, sum = 0;
     for (long first = 0; first < batch; first += PANEL, g += m * PANEL) {
         const long rows = batch - first < PANEL ? batch - first : PANEL;
-        const REAL *other = z ? z + m * first : NULL;
-        REAL part = 0;
-#pragma omp simd reduction(+ : part)
-        for (long r = 0; r < rows; r++) part += other ? g[r] * other[r] : g[r];
-        sum += part;
+        const REAL *other = z ? z + k * first : NULL;
+        if (rows == PANEL && other)
+#pragma omp simd
+            for (long r = 0; r < PANEL; r++) lanes[r] += g[r] * other[r];
+        else if (rows == PANEL)
+#pragma omp simd
+            for (long r = 0; r < PANEL; r++) lanes[r] += g[r];
+        else
+            for (long r = 0; r < rows; r++) lanes[r] += other ? g[r] * other[r] : g[r];
     }
+#pragma omp simd reduction(+ : sum)
+    for (long r = 0; r < PANEL; r++) sum += lanes[r];
     return sum;
 }
 
@@ -121,8 +127,13 @@ static REAL NAME(sum_batch)(const REAL *g, const REAL *z, long m, long batch) {
  * batch. */
 static void NAME(to_weights)(const Layer *layer, long batch, long first, long last, REAL *turned) {
     const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
-    const REAL *g = layer->ga, *x = layer->x;
-    for (long c = 0; first < last && c < n; c += PANEL) {
+    const REAL *g = layer->ga, *x = layer->x, scale = (REAL)layer->scale;
+    const int is_low = m <= LOW;
+    for (long i = first; is_low && i < last; i++)
+        for (long c = 0; c < n; c++)
+            ((REAL *)layer->gw)[i * n + c] =
+                scale * NAME(sum_batch)(g + i * PANEL, m, x + c * PANEL, layer->x_rows, batch);
+    for (long c = 0; !is_low && c < n; c += PANEL) {
         const long width = n - c < PANEL ? n - c : PANEL;
         for (long p = 0; p < panels; p++)
             NAME(turn)(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);
@@ -131,12 +142,15 @@ static void NAME(to_weights)(const Layer *layer, long batch, long first, long la
             REAL sums[TILE * PANEL] = {0};
             for (long p = 0; p < panels; p++) {
                 const long depth = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
-                NAME(multiply_some)(rows, g + (p * m + i) * PANEL, PANEL, 1,
-                                    turned + p * PANEL * PANEL, depth, sums);
+                const REAL *a = g + (p * m + i) * PANEL, *b = turned + p * PANEL * PANEL;
+                if (2 * width > PANEL)
+                    NAME(multiply_some)(rows, 2, a, PANEL, 1, b, depth, sums);
+                else
+                    NAME(multiply_some)(rows, 1, a, PANEL, 1, b, depth, sums);
             }
             for (long q = 0; q < rows; q++) {
                 REAL *out = (REAL *)layer->gw + (i + q) * n + c;
-                for (long r = 0; r < width; r++) out[r] = (REAL)layer->scale * sums[q * PANEL + r];
+                for (long r = 0; r < width; r++) out[r] = scale * sums[q * PANEL + r];
             }
         }
     }
@@ -144,11 +158,11 @@ static void NAME(to_weights)(const Layer *layer, long batch, long first, long la
     for (long i = first; i < last; i++) {
         const REAL *gy = (const REAL *)layer->gy + i * PANEL;
         if (layer->gb)
-            ((REAL *)layer->gb)[i] = NAME(sum_batch)(g + i * PANEL, NULL, m, batch);
+            ((REAL *)layer->gb)[i] = NAME(sum_batch)(g + i * PANEL, m, NULL, 0, batch);
         if (norm && norm->ggamma)
             ((REAL *)norm->ggamma)[i] =
-                NAME(sum_batch)(gy, (const REAL *)norm->z + i * PANEL, m, batch);
+                NAME(sum_batch)(gy, m, (const REAL *)norm->z + i * PANEL, m, batch);
         if (norm && norm->gbeta)
-            ((REAL *)norm->gbeta)[i] = NAME(sum_batch)(gy, NULL, m, batch);
+            ((REAL *)norm->gbeta)[i] = NAME(sum_batch)(gy, m, NULL, 0, batch);
     }
 }

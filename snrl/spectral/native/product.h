@@ -7,41 +7,46 @@
 
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
-/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows, a constant; b and sums of rows of PANEL. */
-static inline __attribute__((always_inline)) void NAME(multiply)(const int rows, const REAL *a,
-                                                                 long down, long along,
-                                                                 const REAL *b, long depth,
-                                                                 REAL *sums) {
+/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows; b and sums of rows of PANEL, of which the
+ * first registers count, one or two. rows and registers are constants. */
+static inline __attribute__((always_inline)) void NAME(multiply)(const int rows, const int registers,
+                                                                 const REAL *a, long down,
+                                                                 long along, const REAL *b,
+                                                                 long depth, REAL *sums) {
     NAME(vector) total[TILE][2], *place = (NAME(vector) *)sums;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-        total[i][0] = place[2 * i], total[i][1] = place[2 * i + 1];
+#pragma GCC unroll 2
+        for (int j = 0; j < registers; j++) total[i][j] = place[2 * i + j];
     for (long k = 0; k < depth; k++) {
         const NAME(vector) *row = (const NAME(vector) *)(b + k * PANEL);
-        const NAME(vector) first = row[0], second = row[1];
+        NAME(vector) entries[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < registers; j++) entries[j] = row[j];
 #pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) {
-            const REAL entry = a[i * down + k * along];
-            total[i][0] += entry * first;
-            total[i][1] += entry * second;
-        }
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < registers; j++)
+                total[i][j] += a[i * down + k * along] * entries[j];
     }
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
-        place[2 * i] = total[i][0], place[2 * i + 1] = total[i][1];
+#pragma GCC unroll 2
+        for (int j = 0; j < registers; j++) place[2 * i + j] = total[i][j];
 }
 
 /* The same for a number of rows that is no constant, up to TILE. */
-static void NAME(multiply_some)(long rows, const REAL *a, long down, long along, const REAL *b,
-                                long depth, REAL *sums) {
+static inline __attribute__((always_inline)) void NAME(multiply_some)(
+    long rows, const int registers, const REAL *a, long down, long along, const REAL *b, long depth,
+    REAL *sums) {
     if (rows == TILE) {
-        NAME(multiply)(TILE, a, down, along, b, depth, sums);
+        NAME(multiply)(TILE, registers, a, down, along, b, depth, sums);
         return;
     }
     for (; rows >= 3; rows -= 3, a += 3 * down, sums += 3 * PANEL)
-        NAME(multiply)(3, a, down, along, b, depth, sums);
+        NAME(multiply)(3, registers, a, down, along, b, depth, sums);
     for (; rows > 0; rows--, a += down, sums += PANEL)
-        NAME(multiply)(1, a, down, along, b, depth, sums);
+        NAME(multiply)(1, registers, a, down, along, b, depth, sums);
 }
 
 /* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
@@ -55,7 +60,8 @@ static void NAME(product)(const REAL *a, long down, long along, long count, cons
         for (long p = 0; p < panels; p++) {
             const long at = (p * count + i) * PANEL;
             REAL sums[TILE * PANEL] = {0};
-            NAME(multiply_some)(rows, a + i * down, down, along, b + p * b_rows * PANEL, depth, sums);
+            NAME(multiply_some)(rows, 2, a + i * down, down, along, b + p * b_rows * PANEL, depth,
+                                sums);
             for (long q = 0; q < rows; q++) {
                 const REAL shift = bias ? bias[i + q] : 0;
                 const REAL *sum = sums + q * PANEL, *kept = mask ? mask + at + q * PANEL : NULL;
