@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import BaseModel, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 from torch.optim import Optimizer
 
 from snrl.critics.access import critic_of
@@ -161,10 +162,16 @@ class SpectralPolicy(BasePolicy):
 
     def set_training_mode(self, mode: bool) -> None:
         """Set the mode as SB3 does; in the target, of what has to do there what it does online."""
-        super().set_training_mode(mode)
-        target = critic_of(self, "_target")
+        for name in ("actor", "critic", "q_net"):
+            part: Any = self._modules.get(name)
+            if part is not None and type(part).set_training_mode is BaseModel.set_training_mode:
+                _set_mode(part, mode)
+            elif part is not None:
+                part.set_training_mode(mode)
+        self.training = mode
         modal = tuple(kind for stabilizer in self.stabilizers for kind in stabilizer.modal)
-        for module in target.modules() if modal and target is not None else ():
+        target = critic_of(self, "_target") if modal else None
+        for module in () if target is None else target.modules():
             if isinstance(module, modal):
                 module.train(mode)
 
@@ -215,6 +222,21 @@ def normalizer_of(own_kwargs: Mapping[str, Any]) -> SpectralNormalizer:
         own_kwargs["sn_mode"],
         own_kwargs["sn_mode_options"],
     )
+
+
+def _set_mode(module: nn.Module, mode: bool) -> None:
+    """Do what ``module.train(mode)`` does, without a call for each module.
+
+    SB3 asks for it twice in each environment step, which takes longer than some layers' products.
+    """
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        if type(one).train is nn.Module.train:
+            one.__dict__["training"] = mode
+            waiting += [child for child in one._modules.values() if child is not None]
+        else:
+            one.train(mode)
 
 
 def _add_missing_group(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

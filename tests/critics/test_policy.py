@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.noise import NormalActionNoise
@@ -496,3 +497,25 @@ def test_layers_keep_being_linear_modules(make: Make) -> None:
         False,
         True,
     ]
+
+
+@pytest.mark.parametrize("algorithm", [sb3.SAC, sb3.TD3])
+@pytest.mark.parametrize("mode", [True, False])
+def test_modes_are_those_that_sb3_sets(algorithm: Any, mode: bool) -> None:
+    class Own(nn.ReLU):
+        """A module with a mode of its own."""
+
+        def train(self, mode: bool = True) -> Any:
+            self.asked = mode
+            return super().train(not mode)
+
+    found = []
+    for policy in ("MlpPolicy", "SNMlpPolicy"):
+        model = algorithm(policy, "Pendulum-v1", policy_kwargs={"activation_fn": Own}, device="cpu")
+        model.policy.set_training_mode(not mode)
+        model.policy.set_training_mode(mode)
+        modules = model.policy.named_modules()
+        found.append({k: x.training for k, x in modules if "spectral" not in k})
+        own = [x for x in model.actor.modules() if isinstance(x, Own)]
+        assert [x.asked for x in own] == 2 * [mode]
+    assert found[0] == found[1]
