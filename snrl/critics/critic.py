@@ -159,10 +159,9 @@ class SpectralCritic(ComposedCritic, ContinuousCritic):
         x = torch.cat([access.features(self, obs), actions], dim=1)
         if self.ensemble is None:
             return self.evaluate(self.q_networks, x)
-        if not self.is_target:
-            return self.ensemble.told(self.evaluate(self.q_networks, x), actions)
-        # One by one: too many subsets to be prepared for.
-        return tuple(self.evaluate([head], x)[0] for head in self.ensemble.asked(self.q_networks))
+        asked = self.ensemble.asked(self.q_networks) if self.is_target else self.q_networks
+        drawn = len(asked) < len(self.q_networks)
+        return self.ensemble.told(self.evaluate(asked, x, drawn=drawn), actions)
 
     def q1_forward(self, obs: Tensor, actions: Tensor) -> Tensor:
         """Evaluate the first critic only, as TD3 does for the actor's loss.

@@ -33,18 +33,25 @@ class Evaluate:
         """Leave out what is prepared, which is for these very networks."""
         return type(self), ()
 
-    def __call__(self, networks: Sequence[nn.Sequential], x: Tensor) -> tuple[Tensor, ...]:
+    def __call__(
+        self, networks: Sequence[nn.Sequential], x: Tensor, *, drawn: bool = False
+    ) -> tuple[Tensor, ...]:
         """Evaluate networks on the same input.
 
         Args:
             networks: In the order in which a normalizer knows them. Not modified.
             x: Shape ``(batch, features)``.
+            drawn: Whether they are others at each call: there are too many subsets to prepare for.
 
         Returns:
             One tensor of shape ``(batch, outputs)`` for each. Gradients flow to all parameters and
             to ``x``, to any order.
         """
-        found = self._evaluator(networks)(x) if x.is_cpu and is_eager() else None
+        if not x.is_cpu or not is_eager():
+            return by_modules(networks, x)
+        if drawn and len(networks) > 1:
+            return tuple(y for network in networks for y in self([network], x))
+        found = self._evaluator(networks)(x)
         return by_modules(networks, x) if found is None else found
 
     def _evaluator(self, networks: Sequence[nn.Sequential]) -> Evaluator:

@@ -80,6 +80,7 @@ def _fold(module: BaseModel) -> None:
 
 def _make_plain(critic: ComposedCritic) -> None:
     del critic.normalized, critic.is_target, critic.ensemble, critic.own_kwargs, critic._chosen
+    del critic.evaluate
     critic.__class__ = class_after(type(critic), ComposedCritic)
 
 

@@ -107,8 +107,9 @@ def _gather(
 ) -> Batches:
     rows = drawn_rows(buffer, n_batches, batch_size)
     obs_dim, action_dim = (width_of(x) for x in (buffer.observations, buffer.actions))
-    now, following = torch.empty(2, n_batches, batch_size, obs_dim + action_dim, dtype=dtype)
-    rewards, discounts = torch.empty(2, n_batches, batch_size, dtype=dtype)
+    shape = 2, n_batches, batch_size
+    rewards, discounts = torch.empty(shape, dtype=dtype, device="cpu")
+    now, following = torch.empty(*shape, obs_dim + action_dim, dtype=dtype, device="cpu")
     table = array("q")
     for source, out, first in (
         (buffer.observations, now, 0),
@@ -117,8 +118,8 @@ def _gather(
     ):
         width = width_of(source)
         if source.dtype.char in "fd" and source.flags.c_contiguous:
-            place = out.data_ptr() + first * out.itemsize
-            table.extend((source.ctypes.data, source.dtype.char == "d", width, place))
+            address = out.data_ptr() + first * out.itemsize
+            table.extend((source.ctypes.data, source.dtype.char == "d", width, address))
         else:
             chosen = source.reshape(-1, width).take(rows, axis=0)
             out[..., first : first + width] = torch.from_numpy(chosen)

@@ -161,7 +161,7 @@ class Critics:
             return None
         # The policy may be in evaluation mode: no layer of a fast update has one.
         heads = range(len(self.heads.groups[1]))
-        return torch.tensor([self.ensemble.drawn(heads) for _ in range(count)])
+        return torch.tensor([self.ensemble.drawn(heads) for _ in range(count)], device="cpu")
 
     def _prepare_refresh(self) -> list[c.Scaled] | None:
         """Write down what a refresh reads; the layers whose factors follow, None if C cannot."""

@@ -57,7 +57,7 @@ class Player:
             noisy: Whether the head reads noise: drawn from torch's global generator.
         """
         action_dim = self._shape[1]
-        actions = torch.empty(self._shape, dtype=self._dtype)
+        actions = torch.empty(self._shape, dtype=self._dtype, device="cpu")
         noise = torch.empty_like(actions).normal_() if noisy else actions
         inputs = (obs.data_ptr(), self._obs_dim, actions.data_ptr(), action_dim, noise.data_ptr())
         self._tape.run(np.array([inputs], dtype=np.int64))

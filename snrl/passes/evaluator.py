@@ -7,6 +7,7 @@ rest out over all threads.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from snrl.passes import operations as ops
-from snrl.passes.networks import Networks, form, why_not
+from snrl.passes.networks import Networks, form, is_ordinary, why_not
 from snrl.passes.panels import Panels
 from snrl.passes.tape import Tape, copies
 from snrl.passes.watch import Watch, is_hooked
 from snrl.spectral import native
-from snrl.spectral.products import is_batched
 
-# With more rows it is the products that cost. Memory is kept for so many sizes of a batch, and for
-# so many graphs of each at once.
-_ROWS, _SIZES, _GRAPHS = 1024, 4, 4
+# With more rows it is the products that cost. Memory is kept for so many sizes of a batch, with
+# gradients or without, and for so many graphs of each at once.
+_ROWS, _SIZES, _GRAPHS = 1024, 8, 2
 _NO_FLAGS = (False, False, False)
 
 
@@ -41,6 +41,7 @@ class Evaluator:
         self._networks = tuple(networks)
         self._watch: Watch | None = None
         self._takes: tuple[torch.dtype, int] | None = None
+        self._lock = Lock()
         self._spare: OrderedDict[tuple[int, bool], list[_Memory]] = OrderedDict()
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...] | None:
@@ -56,7 +57,7 @@ class Evaluator:
             order. None where somebody hooked a module, and for networks, dtypes and sizes that C
             does not take.
         """
-        if x.dim() != 2 or not 0 < len(x) <= _ROWS:
+        if x.dim() != 2 or not 0 < len(x) <= _ROWS or not is_ordinary(x):
             return None
         if self._watch is None or not self._watch.is_unchanged():
             self._look()
@@ -72,11 +73,12 @@ class Evaluator:
 
     def _take(self, batch_size: int, *, trained: bool) -> "_Taken":
         key = batch_size, trained
-        spare = self._spare.setdefault(key, [])
-        self._spare.move_to_end(key)
-        if len(self._spare) > _SIZES:
-            self._spare.popitem(last=False)
-        memory = spare.pop() if spare else None
+        with self._lock:
+            spare = self._spare.setdefault(key, [])
+            self._spare.move_to_end(key)
+            if len(self._spare) > _SIZES:
+                self._spare.popitem(last=False)
+            memory = spare.pop() if spare else None
         if memory is None or not memory.is_current():
             memory = _Memory(self._networks, batch_size, trained=trained)
         return _Taken(memory, spare)
@@ -115,6 +117,7 @@ class _Memory:
         self._copies = copies(passing.copies)
         group, values = passing.groups[0], passing.outputs[0]
         height = values[0].features
+        self._lock = Lock()
         self._count, self._input, self._output = (
             len(networks),
             (batch_size, width),
@@ -139,7 +142,7 @@ class _Memory:
         tape.end_section()
 
     def is_current(self) -> bool:
-        """Tell whether the singular vectors are where they were."""
+        """Tell whether it is for the networks as they are, if their watch has seen no change."""
         return self._networks.is_current()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -150,18 +153,29 @@ class _Memory:
         return values
 
     def backward(
-        self, grads: Sequence[Tensor], *, to_input: bool, to_weights: bool
+        self, grads: Sequence[Tensor | None], *, to_input: bool, to_weights: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Send gradients of the values back: to the input, to all parameters, or both."""
-        inputs = grads[0].new_empty(self._count if to_input else 0, *self._input)
-        parameters = self._networks.new_gradients() if to_weights else []
-        flags = to_input, not to_input, to_weights
-        self._tape.run(self._slots([*inputs], grads, flags), 1, 1)
-        return inputs.sum(0) if to_input else None, parameters
+        """Send gradients of the values back: to the input, to all parameters, or both.
 
-    def zero(self, like: Tensor) -> Tensor:
-        """Make what is sent back from a network whose values have no gradient."""
-        return like.new_zeros(self._output)
+        Args:
+            grads: Those of each network, None where nobody asked it.
+            to_input: Whether the gradient of the input is wanted.
+            to_weights: Whether those of the parameters are; of a network that was not asked they
+                mean nothing.
+
+        Returns:
+            What was wanted, in memory of its own.
+        """
+        asked = [i for i, grad in enumerate(grads) if grad is not None]
+        like = next(grad for grad in grads if grad is not None)
+        sent = [like.new_zeros(self._output) if x is None else x.contiguous() for x in grads]
+        inputs = like.new_empty(self._count if to_input else 0, *self._input)
+        flags = to_input, not to_input, to_weights
+        # The same graph may be asked by several threads.
+        with self._lock:
+            parameters = self._networks.new_gradients() if to_weights else []
+            self._tape.run(self._slots([*inputs], sent, flags), 1, 1)
+        return inputs[asked].sum(0) if to_input else None, parameters
 
     def _slots(
         self, inputs: Sequence[Tensor], values: Sequence[Tensor], flags: Sequence[bool] = _NO_FLAGS
@@ -212,11 +226,10 @@ class _Node(torch.autograd.Function):
         given = [grad for grad in grads if grad is not None]
         if not given:
             return None, None, None, *(None for _ in parameters)
-        if torch.is_grad_enabled() or any(map(is_batched, given)):
+        if torch.is_grad_enabled() or not all(map(is_ordinary, given)):
             return _again(ctx.networks, x, parameters, grads, [to_input, *needed])
         memory: _Memory = token.taken.memory
-        sent = [memory.zero(given[0]) if grad is None else grad.contiguous() for grad in grads]
-        to_x, found = memory.backward(sent, to_input=to_input, to_weights=any(needed))
+        to_x, found = memory.backward(grads, to_input=to_input, to_weights=any(needed))
         each = len(parameters) // len(grads)
         # As in torch, who was not asked has no gradient, which is another thing than zero.
         to_parameters = [
@@ -233,17 +246,25 @@ def _again(
     grads: Sequence[Tensor | None],
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
-    """The gradients by operations that autograd knows, for somebody who differentiates them."""
+    """The gradients by operations that autograd knows, for somebody who differentiates them.
+
+    By the modules, of the parameters as they were, which autograd sees to, but as the modules
+    are: their structure, coefficients and singular vectors.
+    """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         # Views, one for each place: x may come from a weight, and a weight may stand in several.
         sources = [part.view_as(part) for part in (x, *parameters)]
-        places = iter(sources[1:])
+        for source, need in zip(sources, needed, strict=True):
+            # Somebody may have frozen it meanwhile.
+            if need and not source.requires_grad:
+                source.requires_grad_()
+        each = len(parameters) // len(networks)
         values, sent = [], []
-        for network, grad in zip(networks, grads, strict=True):
-            names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
-            own = {name: next(places) for name in names}
+        for i, (network, grad) in enumerate(zip(networks, grads, strict=True)):
             if grad is not None:
+                names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
+                own = dict(zip(names, sources[1 + i * each :], strict=False))
                 values.append(functional_call(network, own, (sources[0],), tie_weights=False))
                 sent.append(grad)
         wanted = [part for part, need in zip(sources, needed, strict=True) if need]

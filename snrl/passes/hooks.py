@@ -7,7 +7,7 @@ from torch.nn.modules import module as torch_module
 
 
 def is_hooked(modules: Iterable[nn.Module]) -> bool:
-    """Tell whether a forward or backward hook expects to see one of the modules.
+    """Tell whether a forward or backward hook, or another forward, expects one of the modules.
 
     Args:
         modules: Not modified.
@@ -24,8 +24,8 @@ def all_are_hooked() -> bool:
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Tell whether a module has a forward or backward hook of its own."""
-    return any(of(module))
+    """Tell whether a module has a hook of its own, or a forward that is not its class's."""
+    return "forward" in module.__dict__ or any(of(module))
 
 
 def of(module: nn.Module) -> tuple[Mapping[int, object], ...]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snrl.passes.panels import Panels
 from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
+from snrl.spectral.products import is_batched
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
@@ -30,6 +31,7 @@ def why_not(network: nn.Module, device: torch.device) -> str | None:
     if type(network) is not nn.Sequential:
         return f"a {type(network).__name__} in place of a chain of layers"
     before: Any = None
+    width: int | None = None
     module: Any
     for module in network:
         if not all(_is_usual(x, device) for x in module.parameters(False)):
@@ -40,29 +42,54 @@ def why_not(network: nn.Module, device: torch.device) -> str | None:
         elif type(module) in _NORMS:
             if not isinstance(before, nn.Linear):
                 return f"a {type(module).__name__} that follows no linear layer"
-            if tuple(module.normalized_shape) != (before.out_features,):
+            parts = [part for part in (module.weight, _bias(module)) if part is not None]
+            shape = (before.out_features,)
+            if any(tuple(x) != shape for x in (module.normalized_shape, *(y.shape for y in parts))):
                 return f"a {type(module).__name__} of another width than the layer before it"
         elif type(module) not in (nn.Linear, SpectralLinear):
             return f"a layer of type {type(module).__name__}"
+        elif not _is_whole(module, width):
+            return "a layer of another width than its weight, its bias or the layer before it"
         elif "gain" in module._parameters:
             return "a layer with a learned gain"
         elif type(module) is SpectralLinear and not _fits(module):
-            return "singular vectors of another dtype than the weight"
-        before = module
+            return "singular vectors of another dtype, or elsewhere, than the weight"
+        before, width = module, getattr(module, "out_features", width)
     return None
 
 
 def _is_usual(param: Tensor, device: torch.device) -> bool:
     return (
-        param.device == device
+        is_ordinary(param)
+        and param.device == device
         and param.dtype in (torch.float32, torch.float64)
         and param.is_contiguous()
         and param.requires_grad
     )
 
 
+def is_ordinary(x: Tensor) -> bool:
+    """Tell whether the memory of a tensor holds its numbers: not of subclasses, nor lazy ones."""
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.layout is torch.strided
+        and not x.is_neg()
+        and not x._is_zerotensor()
+        and not is_batched(x)
+    )
+
+
+def _is_whole(layer: nn.Linear, width: int | None) -> bool:
+    return (
+        width in (None, layer.in_features)
+        and layer.weight.shape == (layer.out_features, layer.in_features)
+        and (layer.bias is None or layer.bias.shape == (layer.out_features,))
+    )
+
+
 def _fits(layer: SpectralLinear) -> bool:
-    return layer.slot.normalizer.vectors(layer)[0].dtype is layer.weight.dtype
+    u, weight = layer.slot.normalizer.vectors(layer)[0], layer.weight
+    return u.dtype is weight.dtype and u.device == weight.device
 
 
 def form(module: nn.Module) -> tuple[object, ...]:
@@ -146,11 +173,8 @@ class Networks:
                     network.gx, network.from_column = grads.address(), from_column
                     self.input_grads.append(grads)
         self.copies = [triple for joint in self._joints for triple in joint.copies]
-        # Those of one shape lie in one place.
-        stored = {(id(x.slot.normalizer), x.slot.shape): x for _, x in self._scaled}
-        self._stored = list(stored.values())
         self._grads = [grad.zero_() for grad in self.new_gradients()]
-        self._addresses = self._where()
+        self._eps = [_eps(norm, self._like.dtype) for norm in self._norms]
 
     def first(self, count: int) -> "ctypes.Array[c.Network]":
         """So many networks of the first group, in memory that they share with it."""
@@ -162,11 +186,8 @@ class Networks:
         return bool(self._norms)
 
     def is_current(self) -> bool:
-        """Tell whether what is no parameter is as it was when the memory was taken.
-
-        That is, where the singular vectors are, and what the norms add to the variance.
-        """
-        return self._addresses == self._where()
+        """Tell whether the norms add to the variance what they did when the memory was taken."""
+        return self._eps == [_eps(norm, self._like.dtype) for norm in self._norms]
 
     def new_gradients(self) -> list[Tensor]:
         """Let a backward write to new memory.
@@ -288,10 +309,6 @@ class Networks:
             return None
         self._kept.append(tensor.detach())
         return tensor.data_ptr()
-
-    def _where(self) -> list[float]:
-        vectors = [x for layer in self._stored for x in layer.slot.normalizer.addresses(layer)]
-        return vectors + [_eps(norm, self._like.dtype) for norm in self._norms]
 
 
 _Norm = nn.LayerNorm | nn.RMSNorm

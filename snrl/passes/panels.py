@@ -28,7 +28,7 @@ class Panels:
         """
         self.batch_size, self.features, self.dtype = batch_size, features, dtype
         panels, rows = count(batch_size, dtype)
-        self._memory = torch.zeros(panels, features, rows, dtype=dtype)
+        self._memory = torch.zeros(panels, features, rows, dtype=dtype, device="cpu")
 
     def address(self, feature: int = 0) -> int:
         """Where a feature of the first panel is."""
@@ -41,14 +41,14 @@ class Panels:
     def fill(self, matrix: Tensor) -> None:
         """Overwrite the matrix, shape ``(batch_size, features)``."""
         rows = self._memory.transpose(1, 2)
-        padded = torch.zeros(len(rows) * rows.shape[1], self.features, dtype=self.dtype)
+        padded = rows.new_zeros(len(rows) * rows.shape[1], self.features)
         padded[: self.batch_size] = matrix
         rows.copy_(padded.view_as(rows))
 
 
 def parts(batch_size: int, dtype: torch.dtype) -> Tensor:
     """Memory for a number of each panel, float64, zero."""
-    return torch.zeros(count(batch_size, dtype)[0], dtype=torch.float64)
+    return torch.zeros(count(batch_size, dtype)[0], dtype=torch.float64, device="cpu")
 
 
 def count(batch_size: int, dtype: torch.dtype) -> tuple[int, int]:

@@ -111,7 +111,7 @@ class Tape:
             *(results.ctypes.data, self._n_results, self._batch_size, self._is_double),
             threads,
         ):
-            raise MemoryError("no memory for the scratch space of the refresh")
+            raise MemoryError("no memory for scratch space")
         pace.took(threads, (time.perf_counter() - begun) / steps)
         return results
 

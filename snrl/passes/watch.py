@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from snrl.passes import hooks
+from snrl.spectral.layers import SpectralLayer
 
-_LOOKS = attrgetter("requires_grad", "dtype")
+_LOOKS = attrgetter("requires_grad", "dtype", "shape")
 _WATCHERS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
@@ -17,11 +18,17 @@ class Watch:
     """Notices what would make prepared memory wrong: any change of structure, place or watchers."""
 
     def __init__(self, roots: Sequence[nn.Module]) -> None:
-        """Look at modules, and at all that they contain."""
+        """Look at modules, at all that they contain, and at where their singular vectors are."""
+        found = [x for root in roots for x in root.modules()]
+        layers = [x for x in found if isinstance(x, SpectralLayer)]
+        stores: Any = dict.fromkeys(x.slot.normalizer for x in layers)
         # Kept, so that no other object gets their ids.
-        self._modules = [*dict.fromkeys(x for root in roots for x in root.modules())]
+        self._modules = [*dict.fromkeys([*found, *(x for y in stores for x in y.modules())])]
         self._children: list[dict[str, Any]] = [x._modules for x in self._modules]
-        self._owned: list[dict[str, Any]] = [x._parameters for x in self._modules]
+        self._owned: list[dict[str, Any]] = [
+            y for x in self._modules for y in (x._parameters, x._buffers)
+        ]
+        self._named = [x.__dict__ for x in self._modules]
         self._hooks: list[Any] = [y for x in self._modules for y in hooks.of(x)]
         self._parts = self._found()
         self._params = [
@@ -32,8 +39,8 @@ class Watch:
     def is_unchanged(self) -> bool:
         """Tell whether everything is as it was.
 
-        That is, the same modules and parameters, these at the same addresses, all as trainable as
-        before, and nobody hooked one.
+        That is, the same modules, parameters and buffers, these at the same addresses, all as
+        trainable as before, and nobody hooked one.
         """
         found = self._found()
         return (
@@ -43,15 +50,17 @@ class Watch:
         )
 
     def _found(self) -> list[Any]:
-        """The modules inside, and the parameters."""
+        """The modules inside, the parameters and the buffers."""
         return [*chain.from_iterable(map(dict.values, chain(self._children, self._owned)))]
 
     def _look(self) -> list[Any]:
         params = self._params
         return [
             hooks.all_are_hooked() or any(self._hooks),
+            *["forward" in names for names in self._named],
             *map(type, self._modules),
             *map(Tensor.data_ptr, params),
+            *map(Tensor.is_contiguous, params),
             *map(_LOOKS, params),
             *map(_WATCHERS, params),
         ]

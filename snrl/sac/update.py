@@ -128,7 +128,7 @@ class Update(update.Update):
 
     def _noise(self, count: int) -> list[Tensor]:
         shape = 2, count, self._batch_size, self._critics.action_dim
-        noise = torch.empty(shape, dtype=self._critics.dtype)
+        noise = torch.empty(shape, dtype=self._critics.dtype, device="cpu")
         for i in range(count):
             noise[0, i].normal_()
             noise[1, i].normal_()

@@ -46,6 +46,7 @@ def is_eager() -> bool:
         not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._len_torch_function_stack() == 0
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
         and not torch.is_autocast_enabled("cpu")

@@ -62,8 +62,8 @@ Following = Sequence[tuple[Follower[Any], list[Any]]]
 # Followers are dropped with whatever holds them.
 live: WeakSet[Follower[Any]] = WeakSet()
 _original: WeakKeyDictionary[Optimizer, list[dict[str, Any]]] = WeakKeyDictionary()
-# Which optimiser was last about to step, and who follows it.
-_stepping: tuple[Optimizer, Following] | None = None
+# The id of the optimiser that was last about to step, if nobody follows it.
+_unfollowed: int | None = None
 
 
 def followers(optimizer: Optimizer) -> Following:
@@ -91,25 +91,20 @@ def end(optimizer: Optimizer, following: Following) -> None:
 
 def before_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser is about to step: a hook of all optimisers."""
-    global _stepping
+    global _unfollowed
     _join_groups(optimizer)
     following = followers(optimizer)
-    _stepping = optimizer, following
+    _unfollowed = None if following else id(optimizer)
     if following:
         begin(optimizer, following)
 
 
 def after_step(optimizer: Optimizer, *_: Any) -> None:
     """Tell followers that an optimiser has stepped: a hook of all optimisers."""
-    global _stepping
-    before, _stepping = _stepping, None
-    _join_groups(optimizer)
-    # Not the same where one optimiser steps within the step of another.
-    stepped, following = before or (None, ())
-    if stepped is not optimizer:
-        following = followers(optimizer)
-    if following:
-        end(optimizer, following)
+    # Another one may have stepped within this one's step.
+    if _unfollowed == id(optimizer):
+        return
+    end(optimizer, followers(optimizer))
 
 
 def _split_groups(optimizer: Optimizer, factors: Sequence[Factors]) -> None:

@@ -84,7 +84,7 @@ class Update(update.Update):
     def _noise(self, count: int) -> list[Tensor]:
         model = self._model
         # As SB3 draws it: in the dtype in which the buffer keeps actions.
-        noise = torch.empty(count, self._batch_size, self._critics.action_dim)
+        noise = torch.empty(count, self._batch_size, self._critics.action_dim, device="cpu")
         for one in noise:
             one.normal_(0, model.target_policy_noise)
         noise.clamp_(-model.target_noise_clip, model.target_noise_clip)

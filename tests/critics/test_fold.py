@@ -1,6 +1,7 @@
 """A folded policy is SB3's own, computes the same, and needs no ``snrl`` to be loaded."""
 
 import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,6 +257,8 @@ def test_a_folded_policy_is_saved_and_loaded_by_sb3s_class(
     folded = snrl.fold_spectral_norm(policy)
     plain_class = getattr(HOMES[algo], "MlpPolicy")  # noqa: B009  (a module, not an object)
     assert type(folded) is plain_class
+    # Nor does anything inside come from here.
+    assert b"snrl" not in pickle.dumps(folded.critic)
     folded.save(tmp_path / "policy.pth")
     loaded = plain_class.load(tmp_path / "policy.pth", device="cpu")
     obs, actions = torch.randn(6, 3), torch.rand(6, 1)

@@ -160,6 +160,13 @@ def nudged(model: Any, layer: int = 0) -> Any:
     return model
 
 
+def by_modules(model: Any, *, online: bool, target: bool) -> None:
+    """Have critics evaluated module by module: to rounding the same."""
+    critics = [model.critic] * online + [model.critic_target] * target
+    for network in [x for critic in critics for x in critic.q_networks]:
+        network.register_forward_hook(lambda *_: None)
+
+
 def is_fast(model: Any) -> bool:
     """Tell whether the last ``train()`` went the fast way."""
     return model._update is not None

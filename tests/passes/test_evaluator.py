@@ -5,6 +5,7 @@ import gc
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -212,7 +213,7 @@ def test_memory_is_used_again_after_a_backward_and_else_not() -> None:
     assert len(spare[key]) == 1
     for batch in range(1, 12):
         evaluator(inputs(batch))
-    assert len(spare) <= 4
+    assert len(spare) == 8
 
 
 def test_the_output_may_be_changed_in_place_and_the_weights_may_not() -> None:
@@ -428,3 +429,146 @@ def test_results_do_not_depend_on_the_number_of_threads(threads: int) -> None:
     finally:
         torch.set_num_threads(before)
     assert all(a.equal(b) for a, b in zip(*found, strict=True))
+
+
+def test_a_default_device_is_another_one() -> None:
+    networks, x = normalised(), inputs()
+    before = by_modules(networks, x)
+    with torch.device("meta"):
+        evaluator = Evaluator(networks)
+        values = evaluator(x)
+        assert values is not None
+        grads = torch.autograd.grad(values, parameters(networks), [y.detach() for y in values])
+    assert_close(values, before)
+    assert all(grad.is_cpu for grad in grads)
+
+
+def test_a_head_that_nobody_asked_sends_nothing_to_the_input() -> None:
+    networks, x = plain(), inputs()
+    with torch.no_grad():
+        networks[1][0].weight.fill_(torch.nan)
+    found, expected = (
+        torch.autograd.grad(values[0].sum(), x)
+        for values in (evaluated(networks, x), by_modules(networks, x))
+    )
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "grad",
+    [torch._neg_view(torch.ones(50, 1).double()), torch._efficientzerotensor(50, 1).double()],
+    ids=["negated", "zero"],
+)
+def test_gradients_that_are_not_what_is_in_memory(grad: Tensor) -> None:
+    networks, x = normalised(), inputs()
+    found, expected = (
+        torch.autograd.grad(values[0], [x, networks[0][2].weight], grad)
+        for values in (evaluated(networks, x), by_modules(networks, x))
+    )
+    assert_close(found, expected)
+
+
+class Wrapped(Tensor):
+    """A tensor of which somebody wants to know what is done with it."""
+
+
+UNUSUAL: dict[str, Callable[[list[nn.Sequential]], object]] = {
+    "a width that does not fit": lambda n: n[0].__setitem__(2, nn.Linear(34, 20).double()),
+    "a weight of another shape": lambda n: setattr(
+        n[0][0], "weight", nn.Parameter(torch.ones(33, 6).double())
+    ),
+    "a bias that is broadcast": lambda n: setattr(
+        n[0][0], "bias", nn.Parameter(torch.ones(1).double())
+    ),
+    "a norm of another width": lambda n: n.__setitem__(
+        slice(None), [nn.Sequential(nn.Linear(5, 4), nn.LayerNorm((50, 4))).double()]
+    ),
+    "a subclass of tensors": lambda n: setattr(
+        n[0][0], "weight", nn.Parameter(torch.ones(33, 5).double().as_subclass(Wrapped))
+    ),
+    "another forward": lambda n: setattr(n[0][1], "forward", lambda y: y),
+    "another dtype of the vectors": lambda n: n[0][0].slot.normalizer.float(),
+}
+
+
+@pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
+@pytest.mark.parametrize("used", [False, True])
+def test_what_does_not_fit_is_left_to_the_modules(
+    change: Callable[[list[nn.Sequential]], object], used: bool
+) -> None:
+    networks, x = normalised(), inputs()
+    evaluator = Evaluator(networks)
+    if used:
+        evaluator(x)
+    change(networks)
+    evaluator = evaluator if len(networks) == 2 else Evaluator(networks)
+    assert evaluator(x) is None
+
+
+def test_an_unusual_input_is_left_to_the_modules() -> None:
+    networks = normalised()
+    x = torch.randn(50, 5, dtype=torch.float64)
+    for unusual in (x.as_subclass(Wrapped), x.to_sparse(), torch._neg_view(x)):
+        assert Evaluator(networks)(unusual) is None
+
+
+def test_a_weight_whose_rows_are_put_elsewhere_is_seen() -> None:
+    networks, x = [nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)).double()], inputs()
+    evaluate = Evaluate()
+    evaluate(networks, x)
+    networks[0][0].weight.data = networks[0][0].weight.data.t()
+    assert_close(evaluate(networks, x), by_modules(networks, x))
+    networks[0][2].weight.data = networks[0][2].weight.data[:3]
+    networks[0][2].bias.data = networks[0][2].bias.data[:3]
+    assert_close(evaluate(networks, x), by_modules(networks, x))
+
+
+def test_vectors_that_fit_again_are_taken_again() -> None:
+    networks, x = normalised(), inputs()
+    evaluator = Evaluator(networks)
+    layer: Any = networks[0][0]
+    layer.slot.normalizer.float()
+    assert evaluator(x) is None
+    layer.slot.normalizer.double()
+    assert evaluator(x) is not None
+
+
+def test_frozen_between_forward_and_backward() -> None:
+    networks, x = normalised(), inputs()
+    found = []
+    for evaluate in (evaluated, by_modules):
+        for param in parameters(networks):
+            param.requires_grad_()
+        values = evaluate(networks, x)
+        for param in parameters(networks):
+            param.requires_grad_(requires_grad=False)
+        found.append(torch.autograd.grad(values[0].sum(), x, create_graph=True)[0])
+    assert_close([found[0]], [found[1]])
+
+
+def test_threads_that_ask_one_graph_at_once() -> None:
+    networks, x = normalised(), inputs(256)
+    evaluator = Evaluator(networks)
+    values = evaluator(x)
+    assert values is not None
+    wanted = [x, *parameters(networks)]
+    expected = [
+        torch.autograd.grad(scale * values[0].sum(), wanted, retain_graph=True, allow_unused=True)
+        for scale in range(1, 5)
+    ]
+    total = values[0].sum()
+    wrong = []
+
+    def ask(scale: int) -> None:
+        for _ in range(30):
+            evaluator(inputs(20 + scale))
+            grads = torch.autograd.grad(scale * total, wanted, retain_graph=True, allow_unused=True)
+            pairs = zip(grads, expected[scale - 1], strict=True)
+            wrong.extend(1 for a, b in pairs if a is not None and b is not None and not a.equal(b))
+
+    threads = [Thread(target=ask, args=(scale,)) for scale in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

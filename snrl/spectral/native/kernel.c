@@ -206,7 +206,7 @@ typedef struct {
 
 /* Panels first to last of all those of a batch. */
 typedef struct {
-    long first, last, panels, batch;
+    long first, last, batch;
 } Part;
 
 /* Of the arguments of operations: slot is that of an address (for load and store that of a stride
@@ -480,8 +480,7 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
     for (long s = 0; s < steps; s++) {
         const int64_t *in = inputs + s * width;
         double *out = results + s * results_width;
-        const Part part = {PART(THREAD, THREADS, panels), PART(THREAD + 1, THREADS, panels), panels,
-                           batch};
+        const Part part = {PART(THREAD, THREADS, panels), PART(THREAD + 1, THREADS, panels), batch};
         for (const Phase *phase = phases; phase < phases + count; phase++) {
             const Operation *ops = phase->arguments;
             const Network *networks = phase->arguments;

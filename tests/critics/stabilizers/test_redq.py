@@ -73,6 +73,7 @@ def test_the_target_asks_a_subset_in_training_and_all_in_evaluation(make: Make) 
             assert len(critic(obs, actions)) == N
             assert len(critic(obs, actions.clone().requires_grad_())) == N
     assert len(model.critic_target(obs, actions)) == 2
+    assert len(model.critic_target(obs, actions.clone().requires_grad_())) == 1
     model.policy.set_training_mode(False)
     assert len(model.critic_target(obs, actions)) == N
 
