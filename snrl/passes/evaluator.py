@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from snrl.passes import operations as ops
+from snrl.passes.hooks import is_hooked
 from snrl.passes.networks import Networks, form, is_ordinary, why_not
 from snrl.passes.panels import Panels
 from snrl.passes.tape import Tape, copies
-from snrl.passes.watch import Watch, is_hooked
+from snrl.passes.watch import Watch
 from snrl.spectral import native
 
 # With more rows it is the products that cost. Memory is kept for so many sizes of a batch, with
@@ -86,15 +87,15 @@ class Evaluator:
     def _look(self) -> None:
         """Find out whether C takes the networks as they are now."""
         self._spare.clear()
-        self._watch, self._takes = Watch(self._networks), None
+        self._watch, self._takes = Watch(self._networks, gradients=False), None
         modules = [module for network in self._networks for module in network]
         self._parameters = [param for module in modules for param in module.parameters()]
         if (
             native.is_available()
-            and not any(map(is_hooked, self._networks))
+            and not is_hooked([*self._networks, *modules])
             and len({str([*map(form, network)]) for network in self._networks}) == 1
             and 0 < len(set(modules)) == len(modules)
-            and all(why_not(x, torch.device("cpu")) is None for x in self._networks)
+            and all(why_not(x, torch.device("cpu"), trained=False) is None for x in self._networks)
             and len({param.dtype for param in self._parameters}) == 1
         ):
             first: Any = modules[0]

@@ -15,12 +15,13 @@ from snrl.spectral.products import is_batched
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
 
 
-def why_not(network: nn.Module, device: torch.device) -> str | None:
+def why_not(network: nn.Module, device: torch.device, *, trained: bool = True) -> str | None:
     """Tell what keeps a network from being one of :class:`Networks`.
 
     Args:
         network: Any module. Not modified.
         device: Where it has to be.
+        trained: Whether all of its parameters have to ask for a gradient.
 
     Returns:
         None if it is linear layers, each followed by a norm of its output (LayerNorm or RMSNorm), a
@@ -35,7 +36,9 @@ def why_not(network: nn.Module, device: torch.device) -> str | None:
     module: Any
     for module in network:
         if not all(_is_usual(x, device) for x in module.parameters(False)):
-            return f"a weight that is not on {device}, contiguous, float32 or float64, and trained"
+            return f"a weight that is not on {device}, contiguous, and float32 or float64"
+        if trained and not all(x.requires_grad for x in module.parameters(False)):
+            return "a weight that is not trained"
         if type(module) is nn.ReLU:
             if not isinstance(before, (nn.Linear, *_NORMS)):
                 return "a ReLU that follows no linear layer"
@@ -64,7 +67,6 @@ def _is_usual(param: Tensor, device: torch.device) -> bool:
         and param.device == device
         and param.dtype in (torch.float32, torch.float64)
         and param.is_contiguous()
-        and param.requires_grad
     )
 
 
@@ -201,7 +203,8 @@ class Networks:
         for row, name, of, parts in self._gradients:
             memory = torch.empty_like(of)
             setattr(row, name, memory.data_ptr())
-            grads += torch.split(memory, [len(x) for x in parts])
+            sizes = [len(x) for x in parts]
+            grads += [memory] if len(sizes) == 1 else torch.split(memory, sizes)
         return grads
 
     def give_gradients(self) -> None:

@@ -101,7 +101,7 @@ class Tape:
         # Other sections, or steps without some phases, are other work.
         flags = np.count_nonzero(inputs[:, self._flags]) if self._flags else 0
         work = start, end, steps, int(flags)
-        pace = self._paces.setdefault(work, Pace())
+        pace = self._paces.get(work) or self._paces.setdefault(work, Pace())
         threads = pace.choose(min(torch.get_num_threads(), self._panels))
         begun = time.perf_counter()
         if native.library().run(

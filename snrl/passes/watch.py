@@ -10,15 +10,23 @@ from torch import Tensor, nn
 from snrl.passes import hooks
 from snrl.spectral.layers import SpectralLayer
 
-_LOOKS = attrgetter("requires_grad", "dtype", "shape")
-_WATCHERS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+_FORM = "dtype", "shape"
+_WATCHERS = "_backward_hooks", "_post_accumulate_grad_hooks"
 
 
 class Watch:
     """Notices what would make prepared memory wrong: any change of structure, place or watchers."""
 
-    def __init__(self, roots: Sequence[nn.Module]) -> None:
-        """Look at modules, at all that they contain, and at where their singular vectors are."""
+    def __init__(self, roots: Sequence[nn.Module], *, gradients: bool = True) -> None:
+        """Look at modules, at all that they contain, and at where their singular vectors are.
+
+        Args:
+            roots: The modules.
+            gradients: Whether also at who asks for gradients of parameters: not where autograd
+                sends them.
+        """
+        names = (*_FORM, "requires_grad", *_WATCHERS) if gradients else _FORM
+        self._look_at = attrgetter(*names)
         found = [x for root in roots for x in root.modules()]
         layers = [x for x in found if isinstance(x, SpectralLayer)]
         stores: Any = dict.fromkeys(x.slot.normalizer for x in layers)
@@ -39,8 +47,8 @@ class Watch:
     def is_unchanged(self) -> bool:
         """Tell whether everything is as it was.
 
-        That is, the same modules, parameters and buffers, these at the same addresses, all as
-        trainable as before, and nobody hooked one.
+        That is, the same modules, parameters and buffers, these at the same addresses and of the
+        same form, nobody hooked a module, and if gradients matter, all are as trainable as before.
         """
         found = self._found()
         return (
@@ -61,8 +69,7 @@ class Watch:
             *map(type, self._modules),
             *map(Tensor.data_ptr, params),
             *map(Tensor.is_contiguous, params),
-            *map(_LOOKS, params),
-            *map(_WATCHERS, params),
+            *map(self._look_at, params),
         ]
 
 
@@ -72,4 +79,4 @@ def is_hooked(root: nn.Module) -> bool:
 
 
 def _is_watched(param: Any) -> bool:
-    return any(_WATCHERS(param))
+    return any(getattr(param, name) for name in _WATCHERS)

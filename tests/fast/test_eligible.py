@@ -71,7 +71,7 @@ def test_vectors_of_another_dtype(model: Any) -> None:
 
 def test_frozen_parameters(model: Any) -> None:
     model.actor.requires_grad_(False)
-    assert "and trained" in reason_of(model)
+    assert "not trained" in reason_of(model)
 
 
 def test_a_mean_of_several_layers() -> None:

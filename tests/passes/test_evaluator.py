@@ -533,6 +533,24 @@ def test_vectors_that_fit_again_are_taken_again() -> None:
     assert evaluator(x) is not None
 
 
+def test_frozen_parameters_get_no_gradient() -> None:
+    networks, x = normalised(), inputs()
+    evaluator = Evaluator(networks)
+    networks[0].requires_grad_(requires_grad=False)
+    networks[1][0].weight.requires_grad_(requires_grad=False)
+    values = evaluator(x)
+    assert values is not None
+    sum(y.sum() for y in values).backward()  # type: ignore[union-attr]
+    free = [param for param in parameters(networks) if param.requires_grad]
+    assert [param.grad is None for param in parameters(networks)] == [
+        not param.requires_grad for param in parameters(networks)
+    ]
+    expected = torch.autograd.grad(sum(y.sum() for y in by_modules(networks, x)), [x, *free])  # type: ignore[arg-type]
+    assert_close([x.grad, *(param.grad for param in free)], expected)
+    networks[1].requires_grad_(requires_grad=False)
+    assert not any(y.requires_grad for y in evaluator(x.detach()) or ())
+
+
 def test_frozen_between_forward_and_backward() -> None:
     networks, x = normalised(), inputs()
     found = []
