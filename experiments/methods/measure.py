@@ -164,14 +164,8 @@ class OursThereAndBack(Ours):
         for layer, factor, gradient in zip(layers, factors, self.gradients, strict=True):
             assert factor is not None
             assert factor.vectors is not None
-            native.library().through_sigma(
-                False,
-                gradient.data_ptr(),
-                layer.weight.data_ptr(),
-                *layer.weight.shape,
-                factor.vectors.data_ptr(),
-                factor.slope / factor.scale,
-            )
+            slope = factor.slope / factor.scale
+            native.through_sigma(gradient, layer.weight, factor.vectors, slope)
 
     def _in_torch(self, layers: Sequence[Any]) -> None:
         effective = self.normalizer.effective_weights(layers)

@@ -7,6 +7,7 @@ rest out over all threads.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import reduce
 from threading import Lock
 from typing import Any
 
@@ -119,11 +120,8 @@ class _Memory:
         group, values = passing.groups[0], passing.outputs[0]
         height = values[0].features
         self._lock = Lock()
-        self._count, self._input, self._output = (
-            len(networks),
-            (batch_size, width),
-            (batch_size, height),
-        )
+        self._count = len(networks)
+        self._input, self._output = (batch_size, width), (batch_size, height)
         self._tape = tape = Tape(batch_size, dtype, 0)
         # Of the input and its gradients, and of the values and theirs: where, how far between rows.
         inputs, outputs = ([tape.slot(2) for _ in networks] for _ in range(2))
@@ -167,7 +165,6 @@ class _Memory:
         Returns:
             What was wanted, in memory of its own.
         """
-        asked = [i for i, grad in enumerate(grads) if grad is not None]
         like = next(grad for grad in grads if grad is not None)
         sent = [like.new_zeros(self._output) if x is None else x.contiguous() for x in grads]
         inputs = like.new_empty(self._count if to_input else 0, *self._input)
@@ -176,7 +173,8 @@ class _Memory:
         with self._lock:
             parameters = self._networks.new_gradients() if to_weights else []
             self._tape.run(self._slots([*inputs], sent, flags), 1, 1)
-        return inputs[asked].sum(0) if to_input else None, parameters
+        asked = [x for x, grad in zip(inputs, grads, strict=False) if grad is not None]
+        return reduce(torch.add, asked) if to_input else None, parameters
 
     def _slots(
         self, inputs: Sequence[Tensor], values: Sequence[Tensor], flags: Sequence[bool] = _NO_FLAGS
@@ -201,7 +199,7 @@ class _Taken:
 
     def token(self) -> Tensor:
         """Make a tensor that holds it: one that a graph saves is gone after the last backward."""
-        token: Any = torch.empty(0)
+        token: Any = torch.empty(0, device="cpu")
         token.taken = self
         return token  # type: ignore[no-any-return]
 

@@ -438,7 +438,8 @@ def test_a_default_device_is_another_one() -> None:
         evaluator = Evaluator(networks)
         values = evaluator(x)
         assert values is not None
-        grads = torch.autograd.grad(values, parameters(networks), [y.detach() for y in values])
+        wanted = [x, *parameters(networks)]
+        grads = torch.autograd.grad(values, wanted, [y.detach() for y in values])
     assert_close(values, before)
     assert all(grad.is_cpu for grad in grads)
 
