@@ -253,7 +253,7 @@ class Networks:
         self._kept.append(rows)
         is_trained = self._trained and group == 0
         for i, (row, (layer, norm, relu)) in enumerate(zip(rows, chain, strict=True)):
-            row.w, row.b = self._address(layer.weight), self._address(layer.bias)
+            row.w, row.b = layer.weight.data_ptr(), _address(layer.bias)
             row.m, row.n = layer.weight.shape
             is_last = i == len(chain) - 1
             if is_trained or is_last:
@@ -282,7 +282,7 @@ class Networks:
         return rows
 
     def _describe_norm(self, row: c.Layer, norm: "_Norm", *, is_trained: bool) -> None:
-        described = c.Norm(self._address(norm.weight), self._address(_bias(norm)))
+        described = c.Norm(_address(norm.weight), _address(_bias(norm)))
         # Without a backward what it keeps may be overwritten.
         described.z = self._panels(row.m).address() if is_trained else row.y
         described.rates = self._panels(1).address()
@@ -304,14 +304,8 @@ class Networks:
             names, (module.weight, _bias(module)), (weights, biases), strict=True
         ):
             if of is not None:
+                # An alias: a backward may come when the parameter has been put elsewhere.
                 self._gradients.append(_Gradient(row, name, of.detach(), own))
-
-    def _address(self, tensor: Tensor | None) -> int | None:
-        """Where a parameter is: there it stays, even if it is told to be elsewhere."""
-        if tensor is None:
-            return None
-        self._kept.append(tensor.detach())
-        return tensor.data_ptr()
 
 
 _Norm = nn.LayerNorm | nn.RMSNorm
@@ -352,6 +346,10 @@ def _bias(module: nn.Linear | Joint | _Norm) -> Tensor | None:
 
 def _eps(norm: _Norm, dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps if norm.eps is None else norm.eps
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
 
 
 def _copies(to: Tensor, parts: Sequence[Tensor]) -> list[tuple[int, int, int]]:

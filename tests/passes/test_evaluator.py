@@ -211,6 +211,9 @@ def test_memory_is_used_again_after_a_backward_and_else_not() -> None:
     assert not spare[key]
     del second
     assert len(spare[key]) == 1
+    many = [evaluator(x) for _ in range(5)]
+    del many
+    assert len(spare[key]) == 2
     for batch in range(1, 12):
         evaluator(inputs(batch))
     assert len(spare) == 8
@@ -243,8 +246,9 @@ def test_a_graph_outlives_a_refresh_and_weights_that_are_put_elsewhere() -> None
         store.u.normal_()
         store.block.normal_()
     layer.weight.data = torch.full_like(layer.weight, torch.nan)
-    gc.collect()
+    taken = [torch.full_like(layer.weight, torch.nan) for _ in range(100)]
     assert_close(torch.autograd.grad(kept.sum(), wanted), expected)
+    del taken
 
 
 def _change_structure(networks: list[nn.Sequential]) -> None:
@@ -418,7 +422,9 @@ def test_nothing_is_held_by_what_is_gone() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_results_do_not_depend_on_the_number_of_threads(threads: int) -> None:
-    networks, x = normalised(), inputs(200)
+    torch.manual_seed(1)
+    networks, x = [nn.Sequential(nn.Linear(5, 10), nn.ReLU(), nn.Linear(10, 10))], inputs(200)
+    x = x.float()
     found = []
     before = torch.get_num_threads()
     try:
@@ -513,15 +519,50 @@ def test_an_unusual_input_is_left_to_the_modules() -> None:
         assert Evaluator(networks)(unusual) is None
 
 
-def test_a_weight_whose_rows_are_put_elsewhere_is_seen() -> None:
+def _transpose(layer: Any) -> None:
+    layer.weight.data = layer.weight.data.t()
+
+
+def _cut(layer: Any) -> None:
+    layer.weight.data, layer.bias.data = layer.weight.data[:3], layer.bias.data[:3]
+
+
+@pytest.mark.parametrize("change", [_transpose, _cut])
+def test_a_weight_of_another_form_at_the_same_place_is_seen(
+    change: Callable[[Any], None],
+) -> None:
     networks, x = [nn.Sequential(nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5)).double()], inputs()
     evaluate = Evaluate()
     evaluate(networks, x)
-    networks[0][0].weight.data = networks[0][0].weight.data.t()
+    change(networks[0][2])
     assert_close(evaluate(networks, x), by_modules(networks, x))
-    networks[0][2].weight.data = networks[0][2].weight.data[:3]
-    networks[0][2].bias.data = networks[0][2].bias.data[:3]
-    assert_close(evaluate(networks, x), by_modules(networks, x))
+
+
+def test_what_a_norm_adds_to_the_variance_may_change() -> None:
+    networks, x = normed(), inputs()
+    evaluator = Evaluator(networks)
+    evaluator(x)
+    for network in networks:
+        network[4].eps = 0.5
+    for _ in range(2):
+        assert_close(evaluator(x) or (), by_modules(networks, x))
+
+
+def test_a_weight_in_two_layers_gets_the_gradients_of_both() -> None:
+    networks, x = plain(1, 5), inputs()
+    networks[0].append(nn.ReLU()).append(nn.Linear(1, 20).double())
+    networks[0].append(nn.ReLU()).append(nn.Linear(20, 1).double())
+    networks[0][8].weight = networks[0][4].weight
+    found = []
+    for evaluate in (evaluated, by_modules):
+        for create_graph in (False, True):
+            (slope,) = torch.autograd.grad(
+                evaluate(networks, x)[0].sum(), networks[0][4].weight, create_graph=create_graph
+            )
+            found.append(slope)
+        found += torch.autograd.grad(slope.square().sum(), parameters(networks), allow_unused=True)
+    half = len(found) // 2
+    assert_close(found[:half], found[half:])
 
 
 def test_vectors_that_fit_again_are_taken_again() -> None:

@@ -66,6 +66,8 @@ def test_the_target_asks_a_subset_in_training_and_all_in_evaluation(make: Make) 
         assert len({*found}) == 2
         seen |= {*found}
     assert seen == {*range(N)}
+    # Nothing is prepared for each of the subsets.
+    assert len(model.critic_target.evaluate._evaluators) <= N + 1
     # The loss of the critic is of all heads.
     assert len(model.critic(obs, actions)) == N
     with Probe(model).quiet():
