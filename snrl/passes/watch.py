@@ -29,9 +29,9 @@ class Watch:
         self._look_at = attrgetter(*names)
         found = [x for root in roots for x in root.modules()]
         layers = [x for x in found if isinstance(x, SpectralLayer)]
-        stores: Any = dict.fromkeys(x.slot.normalizer for x in layers)
+        normalizers: Any = dict.fromkeys(x.slot.normalizer for x in layers)
         # Kept, so that no other object gets their ids.
-        self._modules = [*dict.fromkeys([*found, *(x for y in stores for x in y.modules())])]
+        self._modules = [*dict.fromkeys([*found, *(x for y in normalizers for x in y.modules())])]
         self._children: list[dict[str, Any]] = [x._modules for x in self._modules]
         self._owned: list[dict[str, Any]] = [
             y for x in self._modules for y in (x._parameters, x._buffers)

@@ -51,13 +51,7 @@ class Update(update.Update):
         Returns:
             The losses of each.
         """
-        _, moved = self.turns(self._model, range(gradient_steps))
-        found = self.run(gradient_steps)
-        self._model._n_updates += gradient_steps
-        return [
-            Losses(actor_loss if turn else None, critic_loss)
-            for (actor_loss, critic_loss), turn in zip(found, moved, strict=True)
-        ]
+        return step.counted(self._model, self.run(gradient_steps))
 
     def _losses(self, batch: Batch, tau: float | None, *, actor_moves: bool) -> list[Tensor]:
         model, critics, actor_adam = self._model, self._critics, self._actor_adam

@@ -39,6 +39,24 @@ def linear_part(actor: Any) -> list[nn.Module]:
     return [*actor.mu][:-1]
 
 
+def counted(model: TD3, found: Sequence[Sequence[float]]) -> list[Losses]:
+    """Raise a model's count of updates by steps that were done.
+
+    Args:
+        model: Mutated.
+        found: Losses of actor and critics of each step; the actor's means nothing where it stays.
+
+    Returns:
+        What SB3 logs of them.
+    """
+    _, moved = turns(model, range(len(found)))
+    model._n_updates += len(found)
+    return [
+        Losses(actor_loss if turn else None, critic_loss)
+        for (actor_loss, critic_loss), turn in zip(found, moved, strict=True)
+    ]
+
+
 def why_not(model: TD3) -> str | None:
     """Tell what keeps a model from the fast way on its device; None if nothing does."""
     actors: list[tuple[nn.Module, list[nn.Module]]] = []

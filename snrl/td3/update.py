@@ -74,12 +74,9 @@ class Update(update.Update):
         Returns:
             The losses of each.
         """
-        _, moved = self.turns(self._model, range(gradient_steps))
         found = self.run(gradient_steps)
-        self._model._n_updates += gradient_steps
         columns = self._share * found[:, VALUES], found[:, SQUARES] / self._batch_size
-        rows = zip(*(x.tolist() for x in columns), moved, strict=True)
-        return [Losses(value if turn else None, loss) for value, loss, turn in rows]
+        return step.counted(self._model, [*zip(*(x.tolist() for x in columns), strict=True)])
 
     def _noise(self, count: int) -> list[Tensor]:
         model = self._model
