@@ -61,20 +61,23 @@ def _orthonormalize(
     mix = tl.where(i == k, 1.0, -shares).to(gram.dtype)
     # What projection leaves of a row within the span is rounding.
     least = 256.0 * EPSILON * EPSILON * tl.sum(shares * shares, 1, keep_dims=True)
+    lasting = i < 3 * RANK
     error = tl.full([], 1.0, gram.dtype)
     turn = tl.full([], 0, tl.int32)
     while (turn < 2) | ((turn < 4) & (error > STOP)):
         if turn > 0:
             mix = _triangular(gram, least, RANK, SIZE, WARPS, EPSILON)
-            least = 0.0 * least
+            least = tl.full([SIZE, 1], 0.25, gram.dtype)
         tl.debug_barrier()
         _combine(mix, basis, width, SIZE, SIZE)
         tl.debug_barrier()
         gram = _gram(basis, width, 3 * RANK, SIZE)
-        off = tl.where((i == k) & (gram > 0.25), gram - 1.0, gram)
+        lasting = _diagonal(gram, SIZE) > 0.25
+        off = tl.where((i == k) & lasting, gram - 1.0, gram)
         error = tl.max(tl.where(i >= RANK, tl.abs(off), 0.0))
         turn += 1
-    return tl.where((i == k) & (gram > 0.25), 1.5, 0.0).to(gram.dtype) - 0.5 * gram
+    polish = tl.where(i == k, 1.5, 0.0).to(gram.dtype) - 0.5 * gram
+    return tl.where(lasting & tl.trans(lasting), polish, 0.0)
 
 
 @jit
