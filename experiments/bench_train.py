@@ -4,16 +4,18 @@ Times whole calls of ``learn()``: environment, replay buffer, update, callbacks.
 a setting take turns in one process, in an order drawn anew for every round, after as many steps of
 their own that the compilers and caches need. SBX (JAX) takes part where it is installed
 (``pip install sbx-rl``). The floor is the time of the update's matrix products alone, by torch, as
-often as the steps of the round need them.
+often as the steps of the round need them. Those called bfloat16 train under
+``torch.set_float32_matmul_precision("medium")``, which stock SB3 gains by too.
 
-    python experiments/bench_train.py                     # everything, fifteen minutes on 2 cores
+    python experiments/bench_train.py                     # everything, half an hour on 2 cores
     python experiments/bench_train.py --only sac Hopper-v5
     python experiments/bench_train.py --device cuda       # the same on a GPU; SBX takes JAX's own
     python experiments/bench_train.py --table             # print what is in the results
 
 Each setting is a row for each contestant: the median over the rounds of the milliseconds per
-environment step and of the ratio to SB3 in the same round, with the 95% percentile bootstrap
-interval of that median. What is in the output file already is not measured again.
+environment step, and of the ratios to SB3 and to snrl without SN in the same round, with the 95%
+percentile bootstrap intervals of these medians. What is in the output file already is not measured
+again.
 """
 
 import argparse
@@ -35,10 +37,11 @@ from tqdm import tqdm
 import snrl
 
 RESULTS = Path(__file__).with_suffix(".csv")
-CONTESTANTS = ("SB3", "SBX", "snrl", "snrl SN")
+CONTESTANTS = ("SB3", "SB3 bfloat16", "SBX", "snrl", "snrl SN", "snrl SN bfloat16")
 FIELDS = [
     "algorithm", "env", "gradient_steps", "network", "n_critics", "device", "threads", "rounds",
-    "contestant", "milliseconds", "ratio", "ratio_low", "ratio_high", "floor",
+    "contestant", "milliseconds", "ratio", "ratio_low", "ratio_high",
+    "to_plain", "to_plain_low", "to_plain_high", "floor",
 ]  # fmt: skip
 FIRST = 300  # environment steps that do not count
 NETWORKS = {"2×256": [256, 256], "4×512": [512, 512, 512, 512]}
@@ -70,6 +73,16 @@ SETTINGS = [
 ]
 
 
+def learn(contestant: str, model: OffPolicyAlgorithm, steps: int, **kwargs: Any) -> None:
+    """Train in the precision that the contestant's name tells."""
+    rounded = contestant.endswith("bfloat16")
+    torch.set_float32_matmul_precision("medium" if rounded else "highest")
+    try:
+        model.learn(steps, **kwargs)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def build(contestant: str, setting: Setting) -> OffPolicyAlgorithm:
     name = setting.algorithm.upper()
     arguments: dict[str, Any] = {
@@ -84,8 +97,8 @@ def build(contestant: str, setting: Setting) -> OffPolicyAlgorithm:
     if contestant == "SBX":
         sbx = importlib.import_module("sbx")
         return getattr(sbx, name)("MlpPolicy", setting.env, **arguments)
-    home = stable_baselines3 if contestant == "SB3" else snrl
-    policy = "SNMlpPolicy" if contestant == "snrl SN" else "MlpPolicy"
+    home = stable_baselines3 if contestant.startswith("SB3") else snrl
+    policy = "SNMlpPolicy" if contestant.startswith("snrl SN") else "MlpPolicy"
     return getattr(home, name)(policy, setting.env, device=setting.device, **arguments)
 
 
@@ -145,8 +158,8 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
     steps = max(20, 120 // setting.gradient_steps)
     if setting.network != "2×256":
         steps //= 4
-    for model in models.values():
-        model.learn(max(FIRST, 100 + steps))
+    for name, model in models.items():
+        learn(name, model, max(FIRST, 100 + steps))
     times: dict[str, list[float]] = defaultdict(list)
     floors = []
     order = np.random.default_rng(0)
@@ -154,13 +167,16 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
         floors.append(products(setting, models["SB3"]) * setting.gradient_steps)
         for name in order.permutation(names):
             start = time.perf_counter()
-            models[name].learn(steps, reset_num_timesteps=False)
+            learn(name, models[name], steps, reset_num_timesteps=False)
             times[name].append((time.perf_counter() - start) / steps * 1e3)
-    base = np.array(times["SB3"])
     rows = []
     for name in names:
         taken = np.array(times[name])
-        low, high = interval(taken / base)
+        ratios: dict[str, float] = {}
+        for label, other in (("ratio", "SB3"), ("to_plain", "snrl")):
+            ratio = taken / np.array(times[other])
+            ratios[label] = float(np.median(ratio))
+            ratios[label + "_low"], ratios[label + "_high"] = interval(ratio)
         rows.append(
             {
                 **setting._asdict(),
@@ -168,9 +184,7 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
                 "rounds": rounds,
                 "contestant": name,
                 "milliseconds": float(np.median(taken)),
-                "ratio": float(np.median(taken / base)),
-                "ratio_low": low,
-                "ratio_high": high,
+                **ratios,
                 "floor": float(np.median(floors)),
             }
         )
@@ -181,9 +195,11 @@ def print_table(path: Path) -> None:
     with path.open() as file:
         rows = list(csv.DictReader(file))
     settings = list(dict.fromkeys(tuple(row[x] for x in Setting._fields) for row in rows))
+    shown = [name for name in CONTESTANTS if name != "SB3"]
     print("| algorithm, task | gradient steps | critics | products alone, ms | SB3, ms | "
-          "SBX | snrl | **snrl with SN** | SN / plain |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|")
+          + " | ".join(f"**{x}**" if x == "snrl SN" else x for x in shown)
+          + " | SN / plain |")  # fmt: skip
+    print("|---" * (6 + len(shown)) + "|")
     for setting in settings:
         of = {
             row["contestant"]: row
@@ -191,20 +207,23 @@ def print_table(path: Path) -> None:
             if tuple(row[x] for x in Setting._fields) == setting
         }
 
-        def ratio(name: str, of: dict = of) -> str:
+        def ratio(name: str, label: str = "ratio", of: dict = of) -> str:
             if name not in of:
                 return "–"
-            row = {x: float(of[name][x]) for x in ("ratio", "ratio_low", "ratio_high")}
-            return f"{row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+            middle, low, high = (float(of[name][label + x]) for x in ("", "_low", "_high"))
+            return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
         algorithm, env, gradient_steps, network, n_critics, device = setting
-        times = {name: float(row["milliseconds"]) for name, row in of.items()}
-        print(
-            f"| {algorithm.upper()}, {env}{'' if device == 'cpu' else ', ' + device} | "
-            f"{gradient_steps} | {n_critics} of {network} | "
-            f"{float(of['SB3']['floor']):.1f} | {times['SB3']:.1f} | {ratio('SBX')} | "
-            f"{ratio('snrl')} | {ratio('snrl SN')} | {times['snrl SN'] / times['snrl']:.2f} |"
-        )
+        cells = [
+            f"{algorithm.upper()}, {env}{'' if device == 'cpu' else ', ' + device}",
+            gradient_steps,
+            f"{n_critics} of {network}",
+            f"{float(of['SB3']['floor']):.1f}",
+            f"{float(of['SB3']['milliseconds']):.1f}",
+            *map(ratio, shown),
+            ratio("snrl SN", "to_plain"),
+        ]
+        print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def main() -> None:
@@ -215,6 +234,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--table", action="store_true", help="print the results and stop")
     args = parser.parse_args()
+    words = {str(x) for setting in SETTINGS for x in setting}
+    if unknown := [word for word in args.only if word not in words]:
+        parser.error(
+            f"--only: no setting has {', '.join(unknown)}; there are {', '.join(sorted(words))}"
+        )
     if not args.table:
         records = Records(args.out, FIELDS, len(Setting._fields))
         chosen = [

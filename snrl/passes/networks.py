@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snrl.passes.panels import Panels
+from snrl.passes.precision import is_worth, rounds
 from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
 from snrl.spectral.products import is_batched
@@ -156,6 +157,7 @@ class Networks:
         chains = [[_stages(network) for network in group] for group in groups]
         self._batch_size, self._trained = batch_size, trained
         self._like = chains[0][0][0].layer.weight.detach()
+        self._rounds = rounds(self._like.dtype)
         self._kept: list[object] = [*inputs]
         self._gradients: list[_Gradient] = []
         self._scaled: list[tuple[c.Layer, SpectralLinear]] = []
@@ -188,8 +190,13 @@ class Networks:
         return bool(self._norms)
 
     def is_current(self) -> bool:
-        """Tell whether the norms add to the variance what they did when the memory was taken."""
-        return self._eps == [_eps(norm, self._like.dtype) for norm in self._norms]
+        """Tell whether what is no parameter is as it was when the memory was taken.
+
+        That is, what norms add to the variance, and the precision of products.
+        """
+        return self._rounds == rounds(self._like.dtype) and self._eps == [
+            _eps(norm, self._like.dtype) for norm in self._norms
+        ]
 
     def new_gradients(self) -> list[Tensor]:
         """Let a backward write to new memory.
@@ -264,6 +271,7 @@ class Networks:
                 y = passing[place] = passing.get(place) or self._panels(row.m)
             row.x, row.x_rows, row.y = x.address(), x.features, y.address()
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
+            row.bfloat16 = self._rounds and is_worth(row.m, row.n)
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
                 row.u, row.v = layer.slot.normalizer.addresses(layer)
                 self._scaled.append((row, layer))

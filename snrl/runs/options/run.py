@@ -2,7 +2,7 @@
 
 from snrl.algorithms import SOURCES
 from snrl.runs.options.option import Option
-from snrl.runs.values import BOOLEAN, TEXT, VALUES, integer
+from snrl.runs.values import BOOLEAN, TEXT, VALUES, choice, integer
 
 OPTIONS = (
     Option(
@@ -34,6 +34,14 @@ OPTIONS = (
     ),
     Option("stop_on_divergence", "run", BOOLEAN, False, "end the run where its values diverge"),
     Option("device", "run", TEXT, "auto", "auto, cpu, cuda or cuda:N"),
+    Option(
+        "matmul_precision",
+        "run",
+        choice("highest", "high", "medium"),
+        "highest",
+        "of float32 products, as torch.set_float32_matmul_precision has it: medium rounds what "
+        "they read to bfloat16 on processors that gain by it; high is for GPUs (TensorFloat32)",
+    ),
     Option(
         "fast",
         "run",

@@ -30,6 +30,7 @@ _SIGNATURES = {
         (_int, _pointer, _pointer, _long, _long, _pointer, _pointer, _double, _int),
     ),
     "panel": (_long, (_int,)),
+    "choose_bfloat16": (_int, (_int,)),
     "run": (
         _int,
         (_pointer, _long, _pointer, _long, _long, _pointer, _long, _long, _int, _int),
@@ -72,6 +73,12 @@ def library() -> ctypes.CDLL:
     loaded = _load()
     assert loaded is not None
     return loaded
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Tell whether the processor has products of bfloat16, by AMX or AVX512-BF16."""
+    return is_available() and library().choose_bfloat16(True) > 0
 
 
 def takes(weight: Tensor) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCES = (
     "kernel.c",
-    *("kernel.h", "product.h", "norm.h", "network.h", "actor_critic.h", "tape.h"),
+    *("kernel.h", "product.h", "bfloat16.h", "norm.h", "network.h", "actor_critic.h", "tape.h"),
 )
 FLAGS = ("-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=fast", "-fno-math-errno")
 # Tried in turn: not every compiler knows every processor, nor has OpenMP. Its runtime is the one

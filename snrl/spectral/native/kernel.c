@@ -1,8 +1,20 @@
+#define _GNU_SOURCE /* for syscall() */
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#define HAS_BFLOAT16
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
+#define HAS_AMX
+#endif
+#endif
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -163,13 +175,15 @@ typedef struct {
 
 /* y = max(0, norm(a)) with a = scale · w x + b, without the rectifier where relu is 0: w is (m, n). x, of
  * x_rows features of which the first n count, y, gy and ga are in panels; gy, ga, gw and gb take
- * gradients. b and norm may be NULL; without a norm ga is gy, and gb may be NULL. slope is the derivative of the scale with respect to uᵀ w v. */
+ * gradients. b and norm may be NULL; without a norm ga is gy, and gb may be NULL. slope is the
+ * derivative of the scale with respect to uᵀ w v. With bfloat16, for floats, operands of products are
+ * rounded to it. */
 typedef struct {
     const void *w, *b, *x;
     void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
     const Norm *norm;
-    int64_t m, n, x_rows, relu;
+    int64_t m, n, x_rows, relu, bfloat16;
     double scale, slope;
 } Layer;
 
@@ -343,6 +357,9 @@ typedef struct {
 #define LOG logf
 #define TANH tanhf
 #include "product.h"
+#ifdef HAS_BFLOAT16
+#include "bfloat16.h"
+#endif
 #include "kernel.h"
 #include "norm.h"
 #include "network.h"
@@ -425,6 +442,24 @@ void through_sigma(int is_double, void *g, const void *w, long m, long n, const 
 
 /* Rows of a batch in a panel. */
 long panel(int is_double) { return 2 * VECTOR / (is_double ? sizeof(double) : sizeof(float)); }
+
+/* Chooses how products in bfloat16 are computed: by AMX if it is asked for and may be used. Returns 0
+ * if there are no such products, 1 for AVX512-BF16 and 2 for AMX. */
+int choose_bfloat16(int tiles) {
+#ifdef HAS_AMX
+    /* The system gives a process the memory that tiles are saved in when it asks. */
+    const long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    has_tiles = tiles && !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+    return 1 + has_tiles;
+#else
+    (void)tiles;
+#ifdef HAS_BFLOAT16
+    return 1;
+#else
+    return 0;
+#endif
+#endif
+}
 
 /* Each thread has its own part of every batch and of every weight, by rows, in all phases: what one core
  * has in its cache may be slow to reach for another. */

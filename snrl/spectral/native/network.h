@@ -19,6 +19,21 @@ static void NAME(few)(const Layer *layer, const REAL *x, long rows, REAL *y) {
     }
 }
 
+/* product() with a layer's weight, in the precision that it asks for. */
+static void NAME(through)(const Layer *layer, const REAL *a, long down, long along, long count,
+                          const REAL *b, long b_rows, long depth, long panels, const REAL *bias,
+                          int relu, const REAL *mask, REAL *restrict out) {
+    const REAL scale = (REAL)layer->scale;
+#ifdef HAS_BFLOAT16
+    if (layer->bfloat16 && product_bfloat16((const float *)a, down, along, count, (const float *)b,
+                                            b_rows, depth, panels, (float)scale,
+                                            (const float *)bias, relu, (const float *)mask,
+                                            (float *)out))
+        return;
+#endif
+    NAME(product)(a, down, along, count, b, b_rows, depth, panels, scale, bias, relu, mask, out);
+}
+
 /* Panels first to last of a batch. A weight is read for all these panels before the next one. */
 static void NAME(forward)(const Network *network, const Part *part) {
     const long first = part->first, count = part->last - first;
@@ -30,8 +45,8 @@ static void NAME(forward)(const Network *network, const Part *part) {
         if (part->batch <= FEW)
             NAME(few)(layer, x, part->batch, y);
         else
-            NAME(product)(layer->w, n, 1, m, x, layer->x_rows, n, count, (REAL)layer->scale,
-                          layer->b, layer->relu && !layer->norm, NULL, y);
+            NAME(through)(layer, layer->w, n, 1, m, x, layer->x_rows, n, count, layer->b,
+                          layer->relu && !layer->norm, NULL, y);
         for (long p = first; layer->norm && p < part->last; p++, y += m * PANEL) {
             NAME(norm)(layer->norm, y, p, m);
             for (long c = 0; layer->relu && c < m * PANEL; c++) y[c] = y[c] < 0 ? 0 : y[c];
@@ -54,8 +69,8 @@ static void NAME(backward)(const Network *network, const Part *part, int to_inpu
         if (!below && !to_input) break;
         const REAL *mask =
             below && below->relu ? (const REAL *)below->y + first * n * PANEL : NULL;
-        NAME(product)((const REAL *)layer->w + from, 1, n, n - from, g, m, m, count,
-                      (REAL)layer->scale, NULL, 0, mask,
+        NAME(through)(layer, (const REAL *)layer->w + from, 1, n, n - from, g, m, m, count, NULL, 0,
+                      mask,
                       (REAL *)(below ? below->gy : network->gx) + first * (n - from) * PANEL);
     }
 }
@@ -80,8 +95,8 @@ static void NAME(backward_group)(const Network *network, long first, long last) 
         const Layer *below = layer > network->layers ? layer - 1 : NULL;
         const long from = below ? 0 : network->from_column, n = layer->n - from;
         out = (REAL *)(below ? below->gy : network->gx) + first * n * PANEL;
-        NAME(product)((const REAL *)layer->w + from, 1, layer->n, n, g, layer->m, layer->m, panels,
-                      (REAL)layer->scale, NULL, 0, NULL, out);
+        NAME(through)(layer, (const REAL *)layer->w + from, 1, layer->n, n, g, layer->m, layer->m,
+                      panels, NULL, 0, NULL, out);
         for (long q = 0; below && below->relu && q < some; q++) {
             const REAL *y = AT((const REAL *)below->y + first * n * PANEL, n, chosen[q]);
             REAL *place = AT(out, n, q);
@@ -129,11 +144,15 @@ static void NAME(to_weights)(const Layer *layer, long batch, long first, long la
     const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
     const REAL *g = layer->ga, *x = layer->x, scale = (REAL)layer->scale;
     const int is_low = m <= LOW;
-    for (long i = first; is_low && i < last; i++)
+    int is_done = 0;
+#ifdef HAS_BFLOAT16
+    is_done = layer->bfloat16 && to_weight_bfloat16(layer, batch, first, last);
+#endif
+    for (long i = first; !is_done && is_low && i < last; i++)
         for (long c = 0; c < n; c++)
             ((REAL *)layer->gw)[i * n + c] =
                 scale * NAME(sum_batch)(g + i * PANEL, m, x + c * PANEL, layer->x_rows, batch);
-    for (long c = 0; !is_low && c < n; c += PANEL) {
+    for (long c = 0; !is_done && !is_low && c < n; c += PANEL) {
         const long width = n - c < PANEL ? n - c : PANEL;
         for (long p = 0; p < panels; p++)
             NAME(turn)(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);

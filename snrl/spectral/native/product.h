@@ -49,9 +49,31 @@ static inline __attribute__((always_inline)) void NAME(multiply_some)(
         NAME(multiply)(1, registers, a, down, along, b, depth, sums);
 }
 
+/* Of rows of a panel: out = scale · sums + bias, and then 0 where it is below, if relu, or where mask is
+ * not above. bias and mask, which is of the shape of out, may be NULL. */
+static inline void NAME(finish)(const REAL *sums, long rows, REAL scale, const REAL *bias, int relu,
+                                const REAL *mask, REAL *restrict out) {
+    for (long q = 0; q < rows; q++) {
+        const REAL shift = bias ? bias[q] : 0;
+        const REAL *sum = sums + q * PANEL, *kept = mask ? mask + q * PANEL : NULL;
+        REAL *restrict place = out + q * PANEL;
+        if (relu)
+#pragma omp simd
+            for (long r = 0; r < PANEL; r++) {
+                const REAL value = scale * sum[r] + shift;
+                place[r] = value < 0 ? 0 : value; /* a NaN stays one */
+            }
+        else if (kept)
+#pragma omp simd
+            for (long r = 0; r < PANEL; r++) place[r] = kept[r] <= 0 ? 0 : scale * sum[r] + shift;
+        else
+#pragma omp simd
+            for (long r = 0; r < PANEL; r++) place[r] = scale * sum[r] + shift;
+    }
+}
+
 /* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
- * that follow each other; and then 0 where it is below, if relu, or where mask is not above. bias and
- * mask, which is of the shape of out, may be NULL. */
+ * that follow each other, and what finish() does then. */
 static void NAME(product)(const REAL *a, long down, long along, long count, const REAL *b,
                           long b_rows, long depth, long panels, REAL scale, const REAL *bias,
                           int relu, const REAL *mask, REAL *restrict out) {
@@ -62,24 +84,8 @@ static void NAME(product)(const REAL *a, long down, long along, long count, cons
             REAL sums[TILE * PANEL] = {0};
             NAME(multiply_some)(rows, 2, a + i * down, down, along, b + p * b_rows * PANEL, depth,
                                 sums);
-            for (long q = 0; q < rows; q++) {
-                const REAL shift = bias ? bias[i + q] : 0;
-                const REAL *sum = sums + q * PANEL, *kept = mask ? mask + at + q * PANEL : NULL;
-                REAL *restrict place = out + at + q * PANEL;
-                if (relu)
-#pragma omp simd
-                    for (long r = 0; r < PANEL; r++) {
-                        const REAL value = scale * sum[r] + shift;
-                        place[r] = value < 0 ? 0 : value; /* a NaN stays one */
-                    }
-                else if (kept)
-#pragma omp simd
-                    for (long r = 0; r < PANEL; r++)
-                        place[r] = kept[r] <= 0 ? 0 : scale * sum[r] + shift;
-                else
-#pragma omp simd
-                    for (long r = 0; r < PANEL; r++) place[r] = scale * sum[r] + shift;
-            }
+            NAME(finish)(sums, rows, scale, bias ? bias + i : NULL, relu, mask ? mask + at : NULL,
+                         out + at);
         }
     }
 }

@@ -22,7 +22,7 @@ class Layer(ctypes.Structure):
     _fields_ = (
         *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v")),
         ("norm", ctypes.POINTER(Norm)),
-        *((name, _long) for name in ("m", "n", "x_rows", "relu")),
+        *((name, _long) for name in ("m", "n", "x_rows", "relu", "bfloat16")),
         *((name, _double) for name in ("scale", "slope")),
     )
 
