@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 PILOTS = ("stability_pilot_default", "stability_pilot_utd8")
-STUDIES = ("stability_default", "stability_utd8")
+STUDIES = ("stability_default", "stability_utd8", "stability_bfloat16")
 KEPT = ("eval/", "values/", "sn/")
 FIGURES = ("curves_bias.svg", "curves_return.svg", "curves_dormant.svg", "curves_rank.svg")
 TABLES = ("differences.md", "returns.md", "bias.md")

@@ -158,14 +158,17 @@ static void NAME(to_weights)(const Layer *layer, long batch, long first, long la
             NAME(turn)(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);
         for (long i = first; i < last; i += TILE) {
             const long rows = last - i < TILE ? last - i : TILE;
+            /* The last panel may be short. */
+            const long full = batch / PANEL, step = m * PANEL;
+            const REAL *a = g + i * PANEL, *left = a + full * step;
+            const REAL *last_b = turned + full * PANEL * PANEL;
             REAL sums[TILE * PANEL] = {0};
-            for (long p = 0; p < panels; p++) {
-                const long depth = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
-                const REAL *a = g + (p * m + i) * PANEL, *b = turned + p * PANEL * PANEL;
-                if (2 * width > PANEL)
-                    NAME(multiply_some)(rows, 2, a, PANEL, 1, b, depth, sums);
-                else
-                    NAME(multiply_some)(rows, 1, a, PANEL, 1, b, depth, sums);
+            if (2 * width > PANEL) {
+                NAME(multiply_some)(rows, 2, a, PANEL, 1, turned, PANEL, full, step, sums);
+                NAME(multiply_some)(rows, 2, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
+            } else {
+                NAME(multiply_some)(rows, 1, a, PANEL, 1, turned, PANEL, full, step, sums);
+                NAME(multiply_some)(rows, 1, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
             }
             for (long q = 0; q < rows; q++) {
                 REAL *out = (REAL *)layer->gw + (i + q) * n + c;

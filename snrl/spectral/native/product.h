@@ -7,29 +7,30 @@
 
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
-/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows; b and sums of rows of PANEL, of which the
- * first registers count, one or two. rows and registers are constants. */
-static inline __attribute__((always_inline)) void NAME(multiply)(const int rows, const int registers,
-                                                                 const REAL *a, long down,
-                                                                 long along, const REAL *b,
-                                                                 long depth, REAL *sums) {
+/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows and k < depth, and so on, times in all, with
+ * the a that is next apart and what follows in b; b and sums of rows of PANEL, of which the first
+ * registers count, one or two. rows and registers are constants. */
+static inline __attribute__((always_inline)) void NAME(multiply)(
+    const int rows, const int registers, const REAL *a, long down, long along, const REAL *b,
+    long depth, long times, long next, REAL *sums) {
     NAME(vector) total[TILE][2], *place = (NAME(vector) *)sums;
-#pragma GCC unroll 8
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < registers; j++) total[i][j] = place[2 * i + j];
-    for (long k = 0; k < depth; k++) {
-        const NAME(vector) *row = (const NAME(vector) *)(b + k * PANEL);
-        NAME(vector) entries[2];
+    for (; times > 0; times--, a += next)
+        for (long k = 0; k < depth; k++, b += PANEL) {
+            const NAME(vector) *row = (const NAME(vector) *)b;
+            NAME(vector) entries[2];
 #pragma GCC unroll 2
-        for (int j = 0; j < registers; j++) entries[j] = row[j];
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++)
+            for (int j = 0; j < registers; j++) entries[j] = row[j];
+#pragma GCC unroll 12
+            for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
-            for (int j = 0; j < registers; j++)
-                total[i][j] += a[i * down + k * along] * entries[j];
-    }
-#pragma GCC unroll 8
+                for (int j = 0; j < registers; j++)
+                    total[i][j] += a[i * down + k * along] * entries[j];
+        }
+#pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < registers; j++) place[2 * i + j] = total[i][j];
@@ -38,15 +39,15 @@ static inline __attribute__((always_inline)) void NAME(multiply)(const int rows,
 /* The same for a number of rows that is no constant, up to TILE. */
 static inline __attribute__((always_inline)) void NAME(multiply_some)(
     long rows, const int registers, const REAL *a, long down, long along, const REAL *b, long depth,
-    REAL *sums) {
+    long times, long next, REAL *sums) {
     if (rows == TILE) {
-        NAME(multiply)(TILE, registers, a, down, along, b, depth, sums);
+        NAME(multiply)(TILE, registers, a, down, along, b, depth, times, next, sums);
         return;
     }
-    for (; rows >= 3; rows -= 3, a += 3 * down, sums += 3 * PANEL)
-        NAME(multiply)(3, registers, a, down, along, b, depth, sums);
+    for (; rows >= 4; rows -= 4, a += 4 * down, sums += 4 * PANEL)
+        NAME(multiply)(4, registers, a, down, along, b, depth, times, next, sums);
     for (; rows > 0; rows--, a += down, sums += PANEL)
-        NAME(multiply)(1, registers, a, down, along, b, depth, sums);
+        NAME(multiply)(1, registers, a, down, along, b, depth, times, next, sums);
 }
 
 /* Of rows of a panel: out = scale · sums + bias, and then 0 where it is below, if relu, or where mask is
@@ -77,17 +78,24 @@ static inline void NAME(finish)(const REAL *sums, long rows, REAL scale, const R
 static void NAME(product)(const REAL *a, long down, long along, long count, const REAL *b,
                           long b_rows, long depth, long panels, REAL scale, const REAL *bias,
                           int relu, const REAL *mask, REAL *restrict out) {
-    for (long i = 0; i < count; i += TILE) {
-        const long rows = count - i < TILE ? count - i : TILE;
-        for (long p = 0; p < panels; p++) {
-            const long at = (p * count + i) * PANEL;
-            REAL sums[TILE * PANEL] = {0};
-            NAME(multiply_some)(rows, 2, a + i * down, down, along, b + p * b_rows * PANEL, depth,
-                                sums);
-            NAME(finish)(sums, rows, scale, bias ? bias + i : NULL, relu, mask ? mask + at : NULL,
-                         out + at);
+    for (long p = 0; p < panels; p++)
+        for (long start = 0; start < depth; start += DEPTH) {
+            const long some = depth - start < DEPTH ? depth - start : DEPTH;
+            const REAL *part = b + (p * b_rows + start) * PANEL;
+            for (long i = 0; i < count; i += TILE) {
+                const long rows = count - i < TILE ? count - i : TILE, at = (p * count + i) * PANEL;
+                const size_t bytes = rows * PANEL * sizeof(REAL);
+                REAL sums[TILE * PANEL] = {0};
+                if (start) memcpy(sums, out + at, bytes);
+                NAME(multiply_some)(rows, 2, a + i * down + start * along, down, along, part, some,
+                                    1, 0, sums);
+                if (start + some < depth)
+                    memcpy(out + at, sums, bytes);
+                else
+                    NAME(finish)(sums, rows, scale, bias ? bias + i : NULL, relu,
+                                 mask ? mask + at : NULL, out + at);
+            }
         }
-    }
 }
 
 /* out[r][c] = in[c][r] for c < count and r < PANEL, rows of both PANEL apart. */
