@@ -123,11 +123,11 @@ def _gather(
         else:
             chosen = source.reshape(-1, width).take(rows, axis=0)
             out[..., first : first + width] = torch.from_numpy(chosen)
-    native.library().gather(
+    native.library(dtype).gather(
         *(table.buffer_info()[0], len(table) // 4, obs_dim + action_dim),
         *(x.ctypes.data for x in (buffer.rewards, buffer.dones, buffer.timeouts)),
         *(gamma, rewards.data_ptr(), discounts.data_ptr()),
-        *(rows.ctypes.data, rows.size, dtype is torch.float64, torch.get_num_threads()),
+        *(rows.ctypes.data, rows.size, torch.get_num_threads()),
     )
     return Batches(now, following, rewards, discounts)
 

@@ -149,9 +149,8 @@ def _step(optimizer: Optimizer, group: dict[str, Any], known: dict[int, _Row]) -
         # A mode may have replaced the gradient.
         assert param.grad is not None
         rows[i].g = param.grad.data_ptr()
-    native.library().adam(
-        *(ctypes.addressof(rows), len(params)),
-        *(params[0].dtype is torch.float64, torch.get_num_threads()),
+    native.library(params[0].dtype).adam(
+        ctypes.addressof(rows), len(params), torch.get_num_threads()
     )
     increment_version(params)
 
@@ -239,12 +238,8 @@ class Average:
     def move(self, tau: float) -> None:
         """Move the target parameters, mutated, by the share ``tau``."""
         targets = [*self.targets.values()]
-        native.library().average(
-            self._table.buffer_info()[0],
-            len(targets),
-            tau,
-            targets[0].dtype is torch.float64,
-            torch.get_num_threads(),
+        native.library(targets[0].dtype).average(
+            self._table.buffer_info()[0], len(targets), tau, torch.get_num_threads()
         )
         increment_version(targets)
 

@@ -15,7 +15,7 @@ from snrl.fast.batches import Batches, draw
 from snrl.fast.critics import Critics
 from snrl.fast.player import Head, Player, mode
 from snrl.fast.prepared import Prepared
-from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, step
+from snrl.fast.steps import Average, Table, is_plain_adam, is_ready, parameters_of, step
 from snrl.passes import operations as ops
 from snrl.passes.networks import Joint, Networks
 from snrl.passes.tape import Tape
@@ -116,7 +116,10 @@ class Update(Prepared):
     @classmethod
     def why_not(cls, model: Any) -> str | None:
         """Tell what keeps a model from the fast way on the CPU; None if nothing does."""
-        return cls.eligible(model) if native.is_available() else "there is no C compiler"
+        if (reason := cls.eligible(model)) is not None:
+            return reason
+        dtype = parameters_of(model.critic)[0].dtype
+        return None if native.is_available(dtype) else "there is no C compiler"
 
     def is_for(self, model: Any, batch_size: int) -> bool:
         """Tell whether it is still the update of a model's networks, and for such batches."""

@@ -92,12 +92,12 @@ class Evaluator:
         modules = [module for network in self._networks for module in network]
         self._parameters = [param for module in modules for param in module.parameters()]
         if (
-            native.is_available()
-            and not is_hooked([*self._networks, *modules])
+            not is_hooked([*self._networks, *modules])
             and len({str([*map(form, network)]) for network in self._networks}) == 1
             and 0 < len(set(modules)) == len(modules)
             and all(why_not(x, torch.device("cpu"), trained=False) is None for x in self._networks)
             and len({param.dtype for param in self._parameters}) == 1
+            and native.is_available(self._parameters[0].dtype)
         ):
             first: Any = modules[0]
             self._takes = first.weight.dtype, first.in_features

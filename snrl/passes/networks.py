@@ -8,12 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from snrl.passes.panels import Panels
-from snrl.passes.precision import is_worth, rounds
+from snrl.spectral import native
 from snrl.spectral.layers import Quotient, SpectralLinear
 from snrl.spectral.native import structures as c
+from snrl.spectral.precision import rounds_products
 from snrl.spectral.products import is_batched
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
+# Shorter side of a weight from which rounding what products read takes less time than it saves.
+_WORTH = 32
 
 
 def why_not(network: nn.Module, device: torch.device, *, trained: bool = True) -> str | None:
@@ -157,7 +160,7 @@ class Networks:
         chains = [[_stages(network) for network in group] for group in groups]
         self._batch_size, self._trained = batch_size, trained
         self._like = chains[0][0][0].layer.weight.detach()
-        self._rounds = rounds(self._like.dtype)
+        self._rounds = _rounds(self._like.dtype)
         self._kept: list[object] = [*inputs]
         self._gradients: list[_Gradient] = []
         self._scaled: list[tuple[c.Layer, SpectralLinear]] = []
@@ -194,7 +197,7 @@ class Networks:
 
         That is, what norms add to the variance, and the precision of products.
         """
-        return self._rounds == rounds(self._like.dtype) and self._eps == [
+        return self._rounds == _rounds(self._like.dtype) and self._eps == [
             _eps(norm, self._like.dtype) for norm in self._norms
         ]
 
@@ -271,7 +274,7 @@ class Networks:
                 y = passing[place] = passing.get(place) or self._panels(row.m)
             row.x, row.x_rows, row.y = x.address(), x.features, y.address()
             row.relu, row.scale, row.slope = relu, 1.0, 0.0
-            row.bfloat16 = self._rounds and is_worth(row.m, row.n)
+            row.bfloat16 = self._rounds and min(row.m, row.n) >= _WORTH
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
                 row.u, row.v = layer.slot.normalizer.addresses(layer)
                 self._scaled.append((row, layer))
@@ -350,6 +353,10 @@ def _stages(network: Iterable[nn.Module | Joint]) -> list[_Stage]:
 
 def _bias(module: nn.Linear | Joint | _Norm) -> Tensor | None:
     return None if isinstance(module, nn.RMSNorm) else module.bias
+
+
+def _rounds(dtype: torch.dtype) -> bool:
+    return dtype is torch.float32 and rounds_products() and native.has_bfloat16()
 
 
 def _eps(norm: _Norm, dtype: torch.dtype) -> float:

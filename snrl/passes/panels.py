@@ -53,5 +53,5 @@ def parts(batch_size: int, dtype: torch.dtype) -> Tensor:
 
 def count(batch_size: int, dtype: torch.dtype) -> tuple[int, int]:
     """How many panels a batch has, and how many rows a panel."""
-    rows: int = native.library().panel(dtype is torch.float64)
+    rows: int = native.library(dtype).panel()
     return -(-batch_size // rows), rows

@@ -36,7 +36,7 @@ class Tape:
             n_results: How many numbers each step gives.
         """
         self.width = 0
-        self._batch_size, self._is_double = batch_size, dtype is torch.float64
+        self._batch_size, self._library = batch_size, native.library(dtype)
         self._n_results = n_results
         self._panels, _ = count(batch_size, dtype)
         self._paces: dict[tuple[int, ...], Pace] = {}
@@ -104,11 +104,11 @@ class Tape:
         pace = self._paces.get(work) or self._paces.setdefault(work, Pace())
         threads = pace.choose(min(torch.get_num_threads(), self._panels))
         begun = time.perf_counter()
-        if native.library().run(
+        if self._library.run(
             ctypes.addressof(self._table) + start * ctypes.sizeof(Phase),
             end - start,
             *(inputs.ctypes.data, self.width, steps),
-            *(results.ctypes.data, self._n_results, self._batch_size, self._is_double),
+            *(results.ctypes.data, self._n_results, self._batch_size),
             threads,
         ):
             raise MemoryError("no memory for scratch space")

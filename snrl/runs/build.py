@@ -37,7 +37,7 @@ _NOISES: dict[str, type[NormalActionNoise] | type[OrnsteinUhlenbeckActionNoise]]
 
 
 def build_model(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
-    """Build the model that a configuration describes, and set torch's precision of products.
+    """Build the model that a configuration describes.
 
     Args:
         config: The run.
@@ -51,7 +51,6 @@ def build_model(config: RunConfig, env: VecEnv) -> OffPolicyAlgorithm:
             does not fit into memory.
     """
     _check_device(config.device)
-    torch.set_float32_matmul_precision(config.matmul_precision)
     try:
         # Each algorithm takes some of the arguments, which the options of the run follow.
         algorithm: Any = load_algorithm(config.algo, config.fast)

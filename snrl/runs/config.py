@@ -35,7 +35,8 @@ class RunConfig:
             ``"full"``.
         stop_on_divergence: Whether the run ends where its values diverge.
         device: Torch device, or ``"auto"``.
-        matmul_precision: What ``torch.set_float32_matmul_precision`` is given.
+        matmul_precision: What ``torch.set_float32_matmul_precision`` is given for the run, if
+            anything.
         fast: Whether the algorithm is ``snrl``'s, where ``snrl`` and SB3 have it.
         utd: Gradient steps per environment step that ``gradient_steps`` was set by, if it was.
         critic: What the critic is composed of besides; ``"plain"`` for nothing.
@@ -57,7 +58,7 @@ class RunConfig:
     values: str
     stop_on_divergence: bool
     device: str
-    matmul_precision: str
+    matmul_precision: str | None
     fast: bool
     utd: int | None
     critic: str

@@ -24,6 +24,7 @@ from snrl.runs.progress import Progress
 from snrl.runs.result import RunResult
 from snrl.runs.resume import Resumed, ended, go_on
 from snrl.runs.tracking import Tracking, warn
+from snrl.spectral.precision import products
 from snrl.values import ValueStabilityCallback
 
 CHECKPOINT_MINUTES = 5.0
@@ -96,7 +97,9 @@ def train(
             # The measures come first, so that the evaluation's line of the log takes them along.
             callbacks = [values, evaluator, checkpointer, bar if progress else None]
             measuring = closing(values) if values else nullcontext()
-            with closing(env), closing(eval_env), measuring, closing(logger), closing(bar):
+            precision = config.matmul_precision
+            chosen = products(precision) if precision else nullcontext()
+            with chosen, closing(env), closing(eval_env), measuring, closing(logger), closing(bar):
                 model.set_logger(logger)
                 model.learn(config.total_timesteps, [x for x in callbacks if x is not None])
                 with written_aside(folder.model) as aside:

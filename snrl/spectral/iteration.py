@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from snrl.spectral.precision import exact_products
+
 
 @torch.no_grad()
 def power_iteration(
@@ -24,6 +26,7 @@ def power_iteration(
 
 
 @torch.no_grad()
+@exact_products()
 def subspace_iteration(
     weight: Tensor, block: Tensor, n_power_iterations: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,9 +68,9 @@ def sigma_estimate(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
         Shape ``(...)``. For unit vectors a lower bound on ``‖W‖₂``. The gradient flows to
         ``weight`` (it is ``u vᵀ``), and to ``u`` and ``v`` if they ask for it.
     """
-    # uᵀW before v: see _apply.
-    image: Tensor = u.unsqueeze(-2) @ weight
-    sigma: Tensor = torch.linalg.vecdot(image.squeeze(-2), v)
+    # uᵀW before v: see _apply. No product that torch may have been told to round.
+    image = (u.unsqueeze(-1) * weight).sum(-2)
+    sigma: Tensor = torch.linalg.vecdot(image, v)
     return sigma
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from snrl.spectral.iteration import sigma_estimate
+from snrl.spectral.precision import exact_products
 
 RTOL = 3e-5
 MAX_STEPS = 64
@@ -50,6 +51,7 @@ def leading_vectors(weight: Tensor, block_size: int) -> Vectors:
 
 
 @torch.no_grad()
+@exact_products()
 def track(
     weight: Tensor,
     vectors: Vectors,

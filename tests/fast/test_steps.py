@@ -42,9 +42,12 @@ def seeded() -> None:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the parameters that each call of C steps, which has to find what the tables name."""
     found: list[int] = []
-    real = native.library()
+    real = native.library
 
     class Spy:
+        def __init__(self, dtype: torch.dtype) -> None:
+            self._real = real(dtype)
+
         def adam(self, address: int, count: int, *args: Any) -> None:
             rows = (structures.Parameter * count).from_address(address)
             held = {}
@@ -55,10 +58,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 row = [x.p, x.g, x.m, x.v, x.steps]
                 assert held.get(x.p) == row, "addresses of what is not there any more"
             found.append(count)
-            real.adam(address, count, *args)
+            self._real.adam(address, count, *args)
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
+            return getattr(self._real, name)
 
     owner: list[Stepper] = []
     original = Stepper.step

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import snrl
-from snrl.passes import precision
+from snrl.passes import networks
 from snrl.passes.evaluator import Evaluator
 from snrl.spectral import native
 
@@ -32,12 +32,12 @@ both_ways = pytest.mark.usefixtures("way")
 def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each of the ways to compute them; a processor may have the second alone."""
     wanted = {"amx": 2, "avx512": 1}[request.param]
-    found = native.library().choose_bfloat16(wanted == 2)
+    found = native.library(torch.float32).choose_bfloat16(wanted == 2)
     if found != wanted:
-        native.library().choose_bfloat16(True)
+        native.library(torch.float32).choose_bfloat16(True)
         pytest.skip("the processor has no AMX")
     yield
-    native.library().choose_bfloat16(True)
+    native.library(torch.float32).choose_bfloat16(True)
 
 
 class Rounded(torch.autograd.Function):
@@ -162,7 +162,7 @@ def test_a_processor_without_such_products_computes_in_float32(
 ) -> None:
     network, x = chain((64, 64, 64)), torch.randn(64, 64)
     exact = computed(network, x)
-    monkeypatch.setattr(precision.native, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(networks.native, "has_bfloat16", lambda: False)
     torch.set_float32_matmul_precision("medium")
     for one, other in zip(computed(network, x), exact, strict=True):
         assert torch.equal(one, other)

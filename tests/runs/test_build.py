@@ -5,7 +5,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
-import torch
 from gymnasium import spaces
 from sb3_contrib import TQC, CrossQ
 from stable_baselines3 import DQN
@@ -75,18 +74,6 @@ def test_the_fast_algorithm_is_the_default(algo: str) -> None:
 @pytest.mark.parametrize(("algo", "algorithm"), [("tqc", TQC), ("crossq", CrossQ), ("dqn", DQN)])
 def test_the_others_are_those_that_there_are(algo: str, algorithm: type) -> None:
     assert type(build(algo)) is algorithm
-
-
-def test_the_precision_of_products_is_torchs_setting() -> None:
-    for name in ("medium", "highest"):
-        build(matmul_precision=name)
-        assert torch.get_float32_matmul_precision() == name
-    build()
-    assert torch.get_float32_matmul_precision() == "highest"
-    with pytest.raises(
-        ConfigError, match="--matmul-precision: expected one of highest, high, medium"
-    ):
-        build(matmul_precision="bf16")
 
 
 def test_values_reach_sb3_contrib_and_dqn() -> None:

@@ -56,7 +56,7 @@ def test_it_is_built_once_and_training_is_the_same_without_it(tmp_path):
 
 def test_a_damaged_library_is_told_of_and_done_without(tmp_path, monkeypatch):
     monkeypatch.setenv("SNRL_CACHE_DIR", str(tmp_path))
-    path = build()
+    path = build(is_double=False)
     path.write_bytes(path.read_bytes()[:100])
     available, numbers, said = train(tmp_path)
     assert not available
@@ -71,7 +71,7 @@ def test_a_compiler_that_fails_is_told_of(compiler, why, tmp_path, monkeypatch, 
     monkeypatch.setenv("SNRL_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv("CC", compiler)
     with caplog.at_level(logging.WARNING, "snrl"):
-        assert build() is None
+        assert build(is_double=False) is None
     assert why in caplog.text
     assert not any(tmp_path.iterdir())
 
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_is_told_of(tmp_path, monkeypatch, caplo
     (tmp_path / "file").touch()
     monkeypatch.setenv("SNRL_CACHE_DIR", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, "snrl"):
-        assert build() is None
+        assert build(is_double=False) is None
     assert "file" in caplog.text
 
 

@@ -38,9 +38,10 @@ OPTIONS = (
         "matmul_precision",
         "run",
         choice("highest", "high", "medium"),
-        "highest",
-        "of float32 products, as torch.set_float32_matmul_precision has it: medium rounds what "
-        "they read to bfloat16 on processors that gain by it; high is for GPUs (TensorFloat32)",
+        None,
+        "of float32 products, as torch.set_float32_matmul_precision takes it: medium rounds what "
+        "they read to bfloat16 on processors that gain by it, high is for GPUs (TensorFloat32); "
+        "torch's own if not given",
     ),
     Option(
         "fast",

@@ -22,34 +22,31 @@ MAX_BLOCK_SIZE = 16
 _long, _pointer, _double = ctypes.c_long, ctypes.c_void_p, ctypes.c_double
 _int = ctypes.c_int
 _SIGNATURES = {
-    "refresh": (_int, (_pointer, _long, _int, _long, _double, _long, _int)),
-    "sigma": (_double, (_int, _pointer, _long, _long, _pointer, _pointer)),
+    "refresh": (_int, (_pointer, _long, _long, _double, _long, _int)),
+    "sigma_of": (_double, (_pointer, _long, _long, _pointer, _pointer)),
     "fingerprint": (ctypes.c_uint64, (_pointer, _long)),
     "through_sigma": (
         None,
-        (_int, _pointer, _pointer, _long, _long, _pointer, _pointer, _double, _int),
+        (_pointer, _pointer, _long, _long, _pointer, _pointer, _double, _int),
     ),
-    "panel": (_long, (_int,)),
+    "panel": (_long, ()),
     "choose_bfloat16": (_int, (_int,)),
-    "run": (
-        _int,
-        (_pointer, _long, _pointer, _long, _long, _pointer, _long, _long, _int, _int),
-    ),
-    "adam": (None, (_pointer, _long, _int, _int)),
-    "average": (None, (_pointer, _long, _double, _int, _int)),
+    "run": (_int, (_pointer, _long, _pointer, _long, _long, _pointer, _long, _long, _int)),
+    "adam": (None, (_pointer, _long, _int)),
+    "average": (None, (_pointer, _long, _double, _int)),
     "gather": (
         None,
         (
             *(_pointer, _long, _long, *(3 * (_pointer,)), _double),
-            *(*(3 * (_pointer,)), _long, _int, _int),
+            *(*(3 * (_pointer,)), _long, _int),
         ),
     ),
 }
 
 
 @cache
-def _load() -> ctypes.CDLL | None:
-    path = build()
+def _load(dtype: torch.dtype) -> ctypes.CDLL | None:
+    path = build(is_double=dtype is torch.float64)
     if path is None:
         return None
     try:
@@ -63,14 +60,17 @@ def _load() -> ctypes.CDLL | None:
     return loaded
 
 
-def is_available() -> bool:
-    """Tell whether the functions could be built; the first call builds them."""
-    return _load() is not None
+def is_available(dtype: torch.dtype = torch.float32) -> bool:
+    """Tell whether there are functions for a dtype, float32 or float64; the first call builds them.
+
+    Each dtype has a library of its own, as hardly anybody needs both.
+    """
+    return dtype in (torch.float32, torch.float64) and _load(dtype) is not None
 
 
-def library() -> ctypes.CDLL:
-    """Give the functions of ``kernel.c``; :func:`is_available` holds."""
-    loaded = _load()
+def library(dtype: torch.dtype) -> ctypes.CDLL:
+    """Give the functions of ``kernel.c`` for a dtype; :func:`is_available` holds."""
+    loaded = _load(dtype)
     assert loaded is not None
     return loaded
 
@@ -78,24 +78,18 @@ def library() -> ctypes.CDLL:
 @cache
 def has_bfloat16() -> bool:
     """Tell whether the processor has products of bfloat16, by AMX or AVX512-BF16."""
-    return is_available() and library().choose_bfloat16(True) > 0
+    return is_available() and library(torch.float32).choose_bfloat16(True) > 0
 
 
 def takes(weight: Tensor) -> bool:
     """Tell whether the functions take a matrix: contiguous, on the CPU, float32 or float64."""
-    return (
-        weight.is_cpu
-        and (weight.dtype is torch.float32 or weight.dtype is torch.float64)
-        and weight.is_contiguous()
-        and is_available()
-    )
+    return weight.is_cpu and weight.is_contiguous() and is_available(weight.dtype)
 
 
 def sigma(weight: Tensor, u: Tensor, v: Tensor) -> float:
     """Compute ``uᵀ W v`` as a number; all such that it :func:`takes` them, of one dtype."""
-    is_double = weight.dtype is torch.float64
     parts = (weight.data_ptr(), *weight.shape, u.data_ptr(), v.data_ptr())
-    found: float = library().sigma(is_double, *parts)
+    found: float = library(weight.dtype).sigma_of(*parts)
     return found
 
 
@@ -108,8 +102,7 @@ def through_sigma(grad: Tensor, weight: Tensor, vectors: Tensor, slope: float) -
         vectors: ``u`` and ``v`` behind each other, shape ``(m + n,)``.
         slope: The factor.
     """
-    library().through_sigma(
-        grad.dtype is torch.float64,
+    library(grad.dtype).through_sigma(
         *(grad.data_ptr(), weight.data_ptr(), *weight.shape),
         *(vectors.data_ptr(), vectors[len(weight) :].data_ptr()),
         *(slope, torch.get_num_threads()),
@@ -122,7 +115,9 @@ def fingerprint(weight: Tensor) -> int:
     Args:
         weight: Such that it :func:`takes` it.
     """
-    found: int = library().fingerprint(weight.data_ptr(), weight.numel() * weight.itemsize // 4)
+    found: int = library(weight.dtype).fingerprint(
+        weight.data_ptr(), weight.numel() * weight.itemsize // 4
+    )
     return found
 
 
@@ -143,7 +138,7 @@ class Plan:
         Args:
             batches: Matrices of any shapes and one dtype, such that :func:`can_refresh`.
         """
-        self._is_double = batches[0].weights[0].dtype is torch.float64
+        self._library = library(batches[0].weights[0].dtype)
         self._table: array[int] = array("q")
         for weights, (u, block, direction), rows, sigmas in batches:
             (m, n), r = weights[0].shape, block.shape[1]
@@ -165,7 +160,5 @@ class Plan:
         """
         address, length = self._table.buffer_info()
         count, threads = length // 8, torch.get_num_threads()
-        if library().refresh(
-            address, count, self._is_double, n_power_iterations, rtol, max_steps, threads
-        ):
+        if self._library.refresh(address, count, n_power_iterations, rtol, max_steps, threads):
             raise MemoryError("no memory for the scratch space of the refresh")

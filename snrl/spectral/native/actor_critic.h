@@ -4,7 +4,7 @@
 #define ROWS_OF(matrix, features) ((REAL *)(matrix) + p * (features) * PANEL)
 
 /* Rows of a matrix in memory, stride apart, to the first features of a panel. */
-static void NAME(load)(const Load *load, const int64_t *in, long p, long rows) {
+static void load(const Load *load, const int64_t *in, long p, long rows) {
     const long stride = in[load->slot + 1];
     const REAL *x = (const REAL *)in[load->slot] + p * PANEL * stride;
     REAL *out = ROWS_OF(load->to, load->to_rows), own[PANEL * PANEL] = {0}, turned[PANEL * PANEL];
@@ -12,12 +12,12 @@ static void NAME(load)(const Load *load, const int64_t *in, long p, long rows) {
         const long width = load->width - first < PANEL ? load->width - first : PANEL;
         for (long r = 0; r < rows; r++)
             memcpy(own + r * PANEL, x + r * stride + first, sizeof(REAL) * width);
-        NAME(turn)(own, PANEL, turned);
+        turn(own, PANEL, turned);
         memcpy(out + first * PANEL, turned, sizeof(REAL) * width * PANEL);
     }
 }
 
-static void NAME(store)(const Load *store, const int64_t *in, long p, long rows) {
+static void store(const Load *store, const int64_t *in, long p, long rows) {
     const long stride = in[store->slot + 1];
     REAL *x = (REAL *)in[store->slot] + p * PANEL * stride;
     const REAL *from = ROWS_OF(store->to, store->to_rows);
@@ -25,14 +25,14 @@ static void NAME(store)(const Load *store, const int64_t *in, long p, long rows)
         for (long c = 0; c < store->width; c++) x[r * stride + c] = from[c * PANEL + r];
 }
 
-static void NAME(copy)(const Copy *copy, long p) {
+static void copy(const Copy *copy, long p) {
     memcpy(ROWS_OF(copy->to, copy->to_rows), ROWS_OF(copy->from, copy->width),
            sizeof(REAL) * copy->width * PANEL);
 }
 
 /* Actions tanh(mean + std · noise) and their log-probability, with std = exp(log_std clamped), mean and
  * log_std being features behind each other, and noise a matrix in memory. Keeps std · noise. */
-static void NAME(squash)(const Squash *squash, const int64_t *in, long p, long rows) {
+static void squash(const Squash *squash, const int64_t *in, long p, long rows) {
     const long dim = squash->dim;
     const REAL half_log_tau = (REAL)0.91893853320467274178;
     const REAL *mean = ROWS_OF(squash->y, 2 * dim), *log_std = mean + dim * PANEL;
@@ -56,7 +56,7 @@ static void NAME(squash)(const Squash *squash, const int64_t *in, long p, long r
 }
 
 /* Gradient of an action, of so many in a panel: the sum over count networks whose input it is. */
-static REAL NAME(pull)(const Network *networks, long count, long p, long dim, long at) {
+static REAL pull(const Network *networks, long count, long p, long dim, long at) {
     REAL sum = 0;
     for (long k = 0; k < count; k++) sum += ROWS_OF(networks[k].gx, dim)[at];
     return sum;
@@ -64,7 +64,7 @@ static REAL NAME(pull)(const Network *networks, long count, long p, long dim, lo
 
 /* Gradients of mean and log_std from those of the actions and one of every
  * log-probability. */
-static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) {
+static void unsquash(const Unsquash *back, long p, long batch, long rows) {
     const Squash *squash = back->of;
     const long dim = squash->dim;
     const REAL to_log_prob = (REAL)(*back->ent_coef / batch);
@@ -75,7 +75,7 @@ static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) 
     for (long c = 0; c < dim; c++)
         for (long r = 0; r < rows; r++) {
             const long at = c * PANEL + r;
-            REAL g = NAME(pull)(back->networks, back->count, p, dim, at);
+            REAL g = pull(back->networks, back->count, p, dim, at);
             const REAL a = actions[at], rest = 1 - a * a;
             g += 2 * to_log_prob * a / (rest + (REAL)1e-6);
             to_mean[at] = g * rest;
@@ -85,7 +85,7 @@ static void NAME(unsquash)(const Unsquash *back, long p, long batch, long rows) 
 }
 
 /* Actions tanh(y), and with noise, a matrix in memory, the sum of both clamped to [-1, 1]. */
-static void NAME(tanh)(const Tanh *op, const int64_t *in, long p, long rows) {
+static void tanh_of(const Tanh *op, const int64_t *in, long p, long rows) {
     const REAL *y = ROWS_OF(op->y, op->y_rows);
     const REAL *noise = op->slot < 0 ? NULL : (const REAL *)in[op->slot] + p * PANEL * op->dim;
     REAL *actions = ROWS_OF(op->to, op->to_rows);
@@ -101,14 +101,14 @@ static void NAME(tanh)(const Tanh *op, const int64_t *in, long p, long rows) {
 }
 
 /* Gradients of y from those of tanh(y): ∂tanh = 1 - tanh². */
-static void NAME(untanh)(const Untanh *back, long p, long rows) {
+static void untanh(const Untanh *back, long p, long rows) {
     const Tanh *op = back->of;
     const REAL *actions = ROWS_OF(op->to, op->to_rows);
     REAL *gy = ROWS_OF(back->gy, op->dim);
     for (long c = 0; c < op->dim; c++)
         for (long r = 0; r < rows; r++) {
             const long at = c * PANEL + r;
-            gy[at] = NAME(pull)(back->networks, back->count, p, op->dim, at) * (1 - actions[at] * actions[at]);
+            gy[at] = pull(back->networks, back->count, p, op->dim, at) * (1 - actions[at] * actions[at]);
         }
 }
 
@@ -118,7 +118,7 @@ static void NAME(untanh)(const Untanh *back, long p, long rows) {
 
 /* Gradients share · (q - (reward + discount · (min target - ent_coef · log_prob))), the least value
  * being that of all targets or of those that are listed; log_prob may be NULL. */
-static void NAME(differences)(const Differences *op, const int64_t *in, long p, long rows) {
+static void differences(const Differences *op, const int64_t *in, long p, long rows) {
     const REAL *rewards = (const REAL *)in[op->slot] + p * PANEL;
     const REAL *discounts = (const REAL *)in[op->slot + 1] + p * PANEL;
     const int64_t *listed = op->subset ? (const int64_t *)in[op->slot + 2] : NULL;
@@ -149,7 +149,7 @@ static void NAME(differences)(const Differences *op, const int64_t *in, long p, 
 }
 
 /* Gradient share where a value is the least of its row, and else 0; sums the least values. */
-static void NAME(least)(const Climb *op, long p, long rows) {
+static void least(const Climb *op, long p, long rows) {
     double total = 0;
     for (long k = 0; k < op->count; k++)
         for (long r = 0; r < PANEL; r++) GRADS(k, op->networks)[r] = 0;
@@ -166,7 +166,7 @@ static void NAME(least)(const Climb *op, long p, long rows) {
 }
 
 /* Gradient share of every value; sums them. */
-static void NAME(all)(const Climb *op, long p, long rows) {
+static void all(const Climb *op, long p, long rows) {
     double total = 0;
     for (long k = 0; k < op->count; k++) {
         for (long r = 0; r < PANEL; r++) GRADS(k, op->networks)[r] = r < rows ? (REAL)op->share : 0;
@@ -176,7 +176,7 @@ static void NAME(all)(const Climb *op, long p, long rows) {
 }
 
 /* The entropy coefficient as it is, of its logarithm where that is learned. */
-static void NAME(read_temperature)(Temperature *t, double *results) {
+static void read_temperature(Temperature *t, double *results) {
     if (t->log) t->value = EXP(*(const REAL *)t->log);
     results[0] = t->value;
     results[1] = t->log ? *(const REAL *)t->log : 0;
@@ -184,7 +184,7 @@ static void NAME(read_temperature)(Temperature *t, double *results) {
 
 /* One step of Adam (Kingma & Ba 2015, algorithm 1, arranged as in torch), for one parameter; its
  * weight decay is decoupled or added to the gradient. */
-static void NAME(adam)(REAL *restrict p, const REAL *restrict g, REAL *restrict m, REAL *restrict v,
+static void adam_step(REAL *restrict p, const REAL *restrict g, REAL *restrict m, REAL *restrict v,
                        long count, const AdamOptions *o, double steps) {
     const REAL first = (REAL)(1 - o->beta1), kept = (REAL)o->beta2, fresh = (REAL)(1 - o->beta2);
     const REAL rate = (REAL)(o->lr / (1 - pow(o->beta1, steps)));
@@ -200,14 +200,14 @@ static void NAME(adam)(REAL *restrict p, const REAL *restrict g, REAL *restrict 
     }
 }
 
-static void NAME(average)(REAL *restrict target, const REAL *restrict p, long count, double tau) {
+static void move_towards(REAL *restrict target, const REAL *restrict p, long count, double tau) {
     const REAL kept = (REAL)(1 - tau), share = (REAL)tau;
 #pragma omp simd
     for (long c = 0; c < count; c++) target[c] = kept * target[c] + share * p[c];
 }
 
 /* Rows of a matrix whose rows are width wide, converted, to every stride-th place of out. */
-static void NAME(gather)(const void *from, int from_double, const int64_t *rows, long count,
+static void gather_rows(const void *from, int from_double, const int64_t *rows, long count,
                          long width, REAL *restrict out, long stride) {
     for (long i = 0; i < count; i++)
         for (long c = 0; c < width; c++)

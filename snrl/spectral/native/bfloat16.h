@@ -14,10 +14,8 @@
 
 typedef uint16_t bfloat16;
 
-#ifdef HAS_AMX
-/* Whether products use it. */
+/* Whether products use AMX, from their begin to their end. */
 static int has_tiles = 0;
-#endif
 
 static inline __mmask16 mask_of(long count) {
     return count >= HALF ? 0xFFFF : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
@@ -116,9 +114,10 @@ static void right_of_batch(const float *x, long along, long features, long batch
 }
 
 /* sums, of SQUARE by SQUARE, = the product of so many squares on the left and on the right. */
-static void multiply_squares(const bfloat16 *a, const bfloat16 *b, long count, float *sums) {
+static void multiply_squares(int tiles, const bfloat16 *a, const bfloat16 *b, long count,
+                             float *sums) {
 #ifdef HAS_AMX
-    if (has_tiles) {
+    if (tiles) {
         _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);
         for (; count > 0; count--, a += SQUARE_SIZE, b += SQUARE_SIZE) {
             _tile_loadd(4, a, 64); _tile_loadd(5, a + TILE_SIZE, 64);
@@ -132,6 +131,8 @@ static void multiply_squares(const bfloat16 *a, const bfloat16 *b, long count, f
         _tile_stored(2, sums, stride); _tile_stored(3, sums + HALF, stride);
         return;
     }
+#else
+    (void)tiles;
 #endif
     for (long i = 0; i < SQUARE; i += 8) {
         const bfloat16 *left = a + i * SQUARE, *right = b;
@@ -161,22 +162,26 @@ static void multiply_squares(const bfloat16 *a, const bfloat16 *b, long count, f
 }
 
 /* Memory for so many squares, and a thread's tiles at the ready: all eight of 16 rows of 64 bytes. */
-static bfloat16 *begin_squares(long count) {
+static bfloat16 *begin_squares(int tiles, long count) {
     bfloat16 *memory = aligned_alloc(64, count * SQUARE_SIZE * sizeof(bfloat16));
 #ifdef HAS_AMX
     static const struct {
         uint8_t palette, start, reserved[14];
         uint16_t bytes[16];
         uint8_t rows[16];
-    } tiles = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
-    if (memory && has_tiles) _tile_loadconfig(&tiles);
+    } all = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+    if (memory && tiles) _tile_loadconfig(&all);
+#else
+    (void)tiles;
 #endif
     return memory;
 }
 
-static void end_squares(bfloat16 *memory) {
+static void end_squares(int tiles, bfloat16 *memory) {
 #ifdef HAS_AMX
-    if (has_tiles) _tile_release();
+    if (tiles) _tile_release();
+#else
+    (void)tiles;
 #endif
     free(memory);
 }
@@ -185,8 +190,10 @@ static void end_squares(bfloat16 *memory) {
 static int product_bfloat16(const float *a, long down, long along, long count, const float *b,
                             long b_rows, long depth, long panels, float scale, const float *bias,
                             int relu, const float *mask, float *restrict out) {
+    if (!panels) return 1;
+    const int tiles = has_tiles;
     const long squares = (depth + SQUARE - 1) / SQUARE;
-    bfloat16 *left = begin_squares(squares * (panels + 1)), *right = left + squares * SQUARE_SIZE;
+    bfloat16 *left = begin_squares(tiles, squares * (panels + 1)), *right = left + squares * SQUARE_SIZE;
     if (!left) return 0;
     for (long p = 0; p < panels; p++)
         right_of_features(b + p * b_rows * SQUARE, depth, right + p * squares * SQUARE_SIZE);
@@ -199,21 +206,23 @@ static int product_bfloat16(const float *a, long down, long along, long count, c
         for (long p = 0; p < panels; p++) {
             const long at = (p * count + i) * SQUARE;
             float sums[SQUARE_SIZE];
-            multiply_squares(left, right + p * squares * SQUARE_SIZE, squares, sums);
-            finish_float32(sums, rows, scale, bias ? bias + i : NULL, relu, mask ? mask + at : NULL,
+            multiply_squares(tiles, left, right + p * squares * SQUARE_SIZE, squares, sums);
+            finish(sums, rows, scale, bias ? bias + i : NULL, relu, mask ? mask + at : NULL,
                            out + at);
         }
     }
-    end_squares(left);
+    end_squares(tiles, left);
     return 1;
 }
 
 /* Gradients of rows first to last of a layer's weight; returns 0 if there is no memory for it. */
 static int to_weight_bfloat16(const Layer *layer, long batch, long first, long last) {
+    if (first == last) return 1;
+    const int tiles = has_tiles;
     const long m = layer->m, n = layer->n, squares = (batch + SQUARE - 1) / SQUARE;
     const long blocks = (last - first + SQUARE - 1) / SQUARE, size = squares * SQUARE_SIZE;
     const float *g = layer->ga, *x = layer->x, scale = (float)layer->scale;
-    bfloat16 *right = begin_squares(squares * (blocks + 1)), *left = right + size;
+    bfloat16 *right = begin_squares(tiles, squares * (blocks + 1)), *left = right + size;
     if (!right) return 0;
     for (long i = first; i < last; i += SQUARE)
         left_of_rows(g + i * SQUARE, SQUARE, m * SQUARE, last - i, batch,
@@ -224,13 +233,13 @@ static int to_weight_bfloat16(const Layer *layer, long batch, long first, long l
         for (long i = first; i < last; i += SQUARE) {
             const long rows = last - i < SQUARE ? last - i : SQUARE;
             float sums[SQUARE_SIZE];
-            multiply_squares(left + (i - first) / SQUARE * size, right, squares, sums);
+            multiply_squares(tiles, left + (i - first) / SQUARE * size, right, squares, sums);
             for (long q = 0; q < rows; q++) {
                 float *out = (float *)layer->gw + (i + q) * n + c;
                 for (long r = 0; r < width; r++) out[r] = scale * sums[q * SQUARE + r];
             }
         }
     }
-    end_squares(right);
+    end_squares(tiles, right);
     return 1;
 }

@@ -1,4 +1,4 @@
-"""Compiles the C source for this machine, once."""
+"""Compiles the C source for this machine, once for each dtype."""
 
 import hashlib
 import logging
@@ -19,11 +19,14 @@ FLAGS = ("-std=c11", "-O3", "-fopenmp-simd", "-ffp-contract=fast", "-fno-math-er
 TUNED = (("-march=native", "-fopenmp"), ("-fopenmp",), ("-march=native",), ())
 
 
-def build() -> Path | None:
-    """Compile the library, or find it compiled before.
+def build(*, is_double: bool) -> Path | None:
+    """Compile the library for one dtype, or find it compiled before.
 
     It is kept in ``$SNRL_CACHE_DIR``, by default ``$XDG_CACHE_HOME/snrl`` or ``~/.cache/snrl``,
     under a name made of the source, the flags, the compiler and the processor.
+
+    Args:
+        is_double: Whether for float64, else for float32.
 
     Returns:
         Where it is; None, with the reason logged as a warning of the logger ``snrl``, if there is
@@ -34,9 +37,10 @@ def build() -> Path | None:
         warn(f"there is no C compiler, looked for {compiler[0]} ($CC, or else cc)")
         return None
     here = Path(__file__).parent
+    flags = (*FLAGS, "-DDOUBLE") if is_double else FLAGS
     parts = [
         *compiler,
-        *FLAGS,
+        *flags,
         str(TUNED),
         _processor(),
         *((here / name).read_text() for name in SOURCES),
@@ -51,7 +55,7 @@ def build() -> Path | None:
             fresh = Path(folder) / target.name
             end = ("-shared", "-fPIC", str(here / "kernel.c"), "-o", str(fresh), "-lm")
             for tuned in TUNED:
-                command = [*compiler, *FLAGS, *tuned, *end]
+                command = [*compiler, *flags, *tuned, *end]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if not done.returncode:
                     break

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #endif
 
-#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && !defined(DOUBLE)
 #define HAS_BFLOAT16
 #if defined(__AMX_BF16__) && defined(__AMX_TILE__) && defined(__linux__)
 #define HAS_AMX
@@ -23,6 +23,25 @@
 #else
 #define THREAD 0L
 #define THREADS 1L
+#endif
+
+/* What is computed in: compiled once for floats, and with -DDOUBLE for doubles. */
+#ifdef DOUBLE
+#define REAL double
+#define ABS fabs
+#define SQRT sqrt
+#define EPSILON DBL_EPSILON
+#define EXP exp
+#define LOG log
+#define TANH tanh
+#else
+#define REAL float
+#define ABS fabsf
+#define SQRT sqrtf
+#define EPSILON FLT_EPSILON
+#define EXP expf
+#define LOG logf
+#define TANH tanhf
 #endif
 
 #define MAX_BASIS 48
@@ -47,6 +66,8 @@
 /* Features of a panel that are multiplied at a time: they stay in the fastest cache. */
 #define DEPTH 128
 #define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
+/* Rows of a weight that are not shared out among threads. */
+#define SHARE 16
 /* Of the squares that a matrix is turned by; divides PANEL. */
 #define SIDE 4
 /* Rows of a batch up to which each is treated by itself, and panels that are packed together. */
@@ -350,14 +371,6 @@ typedef struct {
     int64_t max_steps;
 } Refresh;
 
-#define REAL float
-#define NAME(function) function##_float32
-#define ABS fabsf
-#define SQRT sqrtf
-#define EPSILON FLT_EPSILON
-#define EXP expf
-#define LOG logf
-#define TANH tanhf
 #include "product.h"
 #ifdef HAS_BFLOAT16
 #include "bfloat16.h"
@@ -367,41 +380,19 @@ typedef struct {
 #include "network.h"
 #include "actor_critic.h"
 #include "tape.h"
-#undef REAL
-#undef NAME
-#undef ABS
-#undef SQRT
-#undef EPSILON
-#undef EXP
-#undef LOG
-#undef TANH
-#define REAL double
-#define NAME(function) function##_float64
-#define ABS fabs
-#define SQRT sqrt
-#define EPSILON DBL_EPSILON
-#define EXP exp
-#define LOG log
-#define TANH tanh
-#include "product.h"
-#include "kernel.h"
-#include "norm.h"
-#include "network.h"
-#include "actor_critic.h"
-#include "tape.h"
 
 /* table: for each matrix the addresses of W (m, n), u (m), block (r, n) and direction (r, n), all
  * contiguous, then m, n and r, and where to write the norm that was found: NaN where a matrix is zero
  * or not finite. By all threads of a parallel region. */
-static void refresh_all(const int64_t *table, long count, int is_double, long n_power_iterations,
-                        double rtol, long max_steps, int *failed) {
+static void refresh_all(const int64_t *table, long count, long n_power_iterations, double rtol,
+                        long max_steps, int *failed) {
     size_t most = 0;
     for (long k = 0; k < count; k++) {
         const size_t m = table[8 * k + 4], n = table[8 * k + 5], r = table[8 * k + 6];
         const size_t needed = 6 * r * (n + m) + LANES * n;
         most = needed > most ? needed : most;
     }
-    void *scratch = malloc(most * (is_double ? sizeof(double) : sizeof(float)));
+    void *scratch = malloc(most * sizeof(REAL));
 #pragma omp for schedule(dynamic)
     for (long k = 0; k < count; k++) {
         const int64_t *row = table + 8 * k;
@@ -409,41 +400,24 @@ static void refresh_all(const int64_t *table, long count, int is_double, long n_
         if (!scratch)
 #pragma omp atomic write
             *failed = 1;
-        else if (is_double)
-            track_float64((const double *)row[0], row[4], row[5], row[6], (double *)row[1],
-                          (double *)row[2], (double *)row[3], scratch, n_power_iterations, rtol,
-                          max_steps, (double *)row[7]);
         else
-            track_float32((const float *)row[0], row[4], row[5], row[6], (float *)row[1],
-                          (float *)row[2], (float *)row[3], scratch, n_power_iterations, rtol,
-                          max_steps, (double *)row[7]);
+            track((const REAL *)row[0], row[4], row[5], row[6], (REAL *)row[1], (REAL *)row[2],
+                  (REAL *)row[3], scratch, n_power_iterations, rtol, max_steps, (double *)row[7]);
     }
     free(scratch);
 }
 
 /* Returns 0, or 1 if there is no memory for the scratch space. */
-int refresh(const int64_t *table, long count, int is_double, long n_power_iterations, double rtol,
-            long max_steps, int threads) {
+int refresh(const int64_t *table, long count, long n_power_iterations, double rtol, long max_steps,
+            int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1 && count > 1)
-    refresh_all(table, count, is_double, n_power_iterations, rtol, max_steps, &failed);
+    refresh_all(table, count, n_power_iterations, rtol, max_steps, &failed);
     return failed;
 }
 
-double sigma(int is_double, const void *w, long m, long n, const void *u, const void *v) {
-    return is_double ? sigma_float64(w, m, n, u, v) : sigma_float32(w, m, n, u, v);
-}
-
-void through_sigma(int is_double, void *g, const void *w, long m, long n, const void *u,
-                   const void *v, double slope, int threads) {
-    if (is_double)
-        through_sigma_float64(g, w, m, n, u, v, slope, threads);
-    else
-        through_sigma_float32(g, w, m, n, u, v, slope, threads);
-}
-
 /* Rows of a batch in a panel. */
-long panel(int is_double) { return 2 * VECTOR / (is_double ? sizeof(double) : sizeof(float)); }
+long panel(void) { return PANEL; }
 
 /* Chooses how products in bfloat16 are computed: by AMX if it is asked for and may be used. Returns 0
  * if there are no such products, 1 for AVX512-BF16 and 2 for AMX. */
@@ -466,13 +440,13 @@ int choose_bfloat16(int tiles) {
 /* Each thread has its own part of every batch and of every weight, by rows, in all phases: what one core
  * has in its cache may be slow to reach for another. */
 static long begin_of(long thread, long rows) {
-    const long tiles = (rows + TILE - 1) / TILE, found = PART(thread, THREADS, tiles) * TILE;
+    const long pieces = (rows + SHARE - 1) / SHARE, found = PART(thread, THREADS, pieces) * SHARE;
     return found < rows ? found : rows;
 }
 
-static void weights_of(const Network *networks, long count, long batch, int is_double, int *failed) {
-    const long rows = panel(is_double), panels = (batch + rows - 1) / rows;
-    void *turned = malloc(panels * rows * rows * (is_double ? sizeof(double) : sizeof(float)));
+static void weights_of(const Network *networks, long count, long batch, int *failed) {
+    const long panels = (batch + PANEL - 1) / PANEL;
+    REAL *turned = malloc(panels * PANEL * PANEL * sizeof(REAL));
     if (!turned) {
 #pragma omp atomic write
         *failed = 1;
@@ -481,37 +455,31 @@ static void weights_of(const Network *networks, long count, long batch, int is_d
     for (long k = 0; k < count; k++)
         for (long i = 0; i < networks[k].depth; i++) {
             const Layer *layer = networks[k].layers + i;
-            const long first = begin_of(THREAD, layer->m), last = begin_of(THREAD + 1, layer->m);
-            if (is_double)
-                to_weights_float64(layer, batch, first, last, turned);
-            else
-                to_weights_float32(layer, batch, first, last, turned);
+            to_weights(layer, batch, begin_of(THREAD, layer->m), begin_of(THREAD + 1, layer->m),
+                       turned);
         }
     free(turned);
 }
 
-static void move_all(const Move *move, const int64_t *in, int is_double) {
-    const int averages = move->average < 0 ? 0 : in[move->average] != 0;
-    for (long k = 0; k < move->count; k++) {
-        const Parameter *row = move->rows + k;
+static void move_all(const Move *move_by, const int64_t *in) {
+    const int averages = move_by->average < 0 ? 0 : in[move_by->average] != 0;
+    for (long k = 0; k < move_by->count; k++) {
+        const Parameter *row = move_by->rows + k;
         const long width = row->rows ? row->count / row->rows : 0;
         const long first = begin_of(THREAD, row->rows) * width;
         const long n = begin_of(THREAD + 1, row->rows) * width - first;
-        if (is_double)
-            move_float64(row, first, n, averages, move->tau);
-        else
-            move_float32(row, first, n, averages, move->tau);
+        move(row, first, n, averages, move_by->tau);
     }
 #pragma omp barrier
 #pragma omp single
-    for (long k = 0; k < move->count; k++) ++*move->rows[k].steps;
+    for (long k = 0; k < move_by->count; k++) ++*move_by->rows[k].steps;
 }
 
 /* Runs a tape: in has width slots for each of the steps, and results as many numbers as results_width.
  * Returns 0, or 1 if there is no memory for scratch space. */
 int run(const Phase *phases, long count, const int64_t *inputs, long width, long steps,
-        double *results, long results_width, long batch, int is_double, int threads) {
-    const long panels = (batch + panel(is_double) - 1) / panel(is_double);
+        double *results, long results_width, long batch, int threads) {
+    const long panels = (batch + PANEL - 1) / PANEL;
     int failed = 0;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     for (long s = 0; s < steps; s++) {
@@ -524,35 +492,27 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
             if (phase->flag >= 0 && !in[phase->flag]) continue;
             switch (phase->kind) {
             case ON_PANELS:
-                for (long k = 0; k < phase->count; k++)
-                    if (is_double)
-                        on_panels_float64(ops + k, in, &part);
-                    else
-                        on_panels_float32(ops + k, in, &part);
+                for (long k = 0; k < phase->count; k++) on_panels(ops + k, in, &part);
                 break;
             case ONCE:
-                for (long k = 0; !THREAD && k < phase->count; k++)
-                    if (is_double)
-                        once_float64(ops + k, batch, out);
-                    else
-                        once_float32(ops + k, batch, out);
+                for (long k = 0; !THREAD && k < phase->count; k++) once(ops + k, batch, out);
                 break;
-            case TO_WEIGHTS: weights_of(networks, phase->count, batch, is_double, &failed); break;
+            case TO_WEIGHTS: weights_of(networks, phase->count, batch, &failed); break;
             case THROUGH_SIGMA:
                 for (long k = 0; k < phase->count; k++)
                     for (long i = 0; i < networks[k].depth; i++) {
                         const Layer *layer = networks[k].layers + i;
                         if (layer->slope != 0 && (k + i) % THREADS == THREAD)
-                            through_sigma(is_double, layer->gw, layer->w, layer->m, layer->n,
-                                          layer->u, layer->v, layer->slope / layer->scale, 1);
+                            through_sigma(layer->gw, layer->w, layer->m, layer->n, layer->u, layer->v,
+                                          layer->slope / layer->scale, 1);
                     }
                 break;
-            case MOVE: move_all(phase->arguments, in, is_double); break;
+            case MOVE: move_all(phase->arguments, in); break;
             case REFRESH: {
                 const Refresh *r = phase->arguments;
                 const long chosen = r->count + (r->slot >= 0 && in[r->slot] ? r->targets : 0);
-                refresh_all(r->table, chosen, is_double, r->n_power_iterations, r->rtol,
-                            r->max_steps, &failed);
+                refresh_all(r->table, chosen, r->n_power_iterations, r->rtol, r->max_steps,
+                            &failed);
                 break;
             }
             }
@@ -563,21 +523,18 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
 }
 
 /* One step for count parameters; nothing is averaged. */
-void adam(const Parameter *rows, long count, int is_double, int threads) {
-    const Move move = {rows, count, -1, 0};
+void adam(const Parameter *rows, long count, int threads) {
+    const Move step = {rows, count, -1, 0};
 #pragma omp parallel num_threads(threads) if (threads > 1)
-    move_all(&move, NULL, is_double);
+    move_all(&step, NULL);
 }
 
 /* table: for each target parameter its address, that of where it moves, and its number of entries. */
-void average(const int64_t *table, long count, double tau, int is_double, int threads) {
+void average(const int64_t *table, long count, double tau, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (long k = 0; k < count; k++) {
         const int64_t *row = table + 3 * k;
-        if (is_double)
-            average_float64((double *)row[0], (const double *)row[1], row[2], tau);
-        else
-            average_float32((float *)row[0], (const float *)row[1], row[2], tau);
+        move_towards((REAL *)row[0], (const REAL *)row[1], row[2], tau);
     }
 }
 
@@ -586,26 +543,18 @@ void average(const int64_t *table, long count, double tau, int is_double, int th
  * stride wide. rewards, dones and timeouts are of floats; a discount is gamma · (1 - done), where a
  * timeout is not done, computed in floats. */
 void gather(const int64_t *table, long count, long stride, const float *rewards, const float *dones,
-            const float *timeouts, double gamma, void *out_rewards, void *out_discounts,
-            const int64_t *rows, long n, int is_double, int threads) {
+            const float *timeouts, double gamma, REAL *out_rewards, REAL *out_discounts,
+            const int64_t *rows, long n, int threads) {
 #pragma omp parallel num_threads(threads) if (threads > 1 && n * stride > WORTH_A_THREAD)
     for (long k = 0; k < count; k++) {
         const int64_t *row = table + 4 * k;
         const long first = PART(THREAD, THREADS, n), own = PART(THREAD + 1, THREADS, n) - first;
-        if (is_double)
-            gather_float64((void *)row[0], row[1], rows + first, own, row[2],
-                           (double *)row[3] + first * stride, stride);
-        else
-            gather_float32((void *)row[0], row[1], rows + first, own, row[2],
-                           (float *)row[3] + first * stride, stride);
+        gather_rows((void *)row[0], row[1], rows + first, own, row[2],
+                    (REAL *)row[3] + first * stride, stride);
     }
     for (long i = 0; i < n; i++) {
         const float done = dones[rows[i]] * (1 - timeouts[rows[i]]);
-        const float reward = rewards[rows[i]], discount = (1 - done) * (float)gamma;
-        if (is_double)
-            ((double *)out_rewards)[i] = reward, ((double *)out_discounts)[i] = discount;
-        else
-            ((float *)out_rewards)[i] = reward, ((float *)out_discounts)[i] = discount;
+        out_rewards[i] = rewards[rows[i]], out_discounts[i] = (1 - done) * (float)gamma;
     }
 }
 

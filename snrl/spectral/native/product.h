@@ -1,27 +1,27 @@
-/* Matrix products on panels; included once for each REAL.
+/* Matrix products on panels.
  *
  * A matrix of a batch is kept in panels of PANEL of its rows, each panel a matrix of features by rows:
  * one feature of all rows of a panel fills two vector registers. Then what passes through a layer,
  * forward and backward, is a product of its stored weight, read entry by entry, with panels, read by
  * registers: nothing has to be packed. */
 
-typedef REAL NAME(vector) __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
+typedef REAL Vector __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
 /* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows and k < depth, and so on, times in all, with
  * the a that is next apart and what follows in b; b and sums of rows of PANEL, of which the first
  * registers count, one or two. rows and registers are constants. */
-static inline __attribute__((always_inline)) void NAME(multiply)(
+static inline __attribute__((always_inline)) void multiply(
     const int rows, const int registers, const REAL *a, long down, long along, const REAL *b,
     long depth, long times, long next, REAL *sums) {
-    NAME(vector) total[TILE][2], *place = (NAME(vector) *)sums;
+    Vector total[TILE][2], *place = (Vector *)sums;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < registers; j++) total[i][j] = place[2 * i + j];
     for (; times > 0; times--, a += next)
         for (long k = 0; k < depth; k++, b += PANEL) {
-            const NAME(vector) *row = (const NAME(vector) *)b;
-            NAME(vector) entries[2];
+            const Vector *row = (const Vector *)b;
+            Vector entries[2];
 #pragma GCC unroll 2
             for (int j = 0; j < registers; j++) entries[j] = row[j];
 #pragma GCC unroll 12
@@ -37,22 +37,22 @@ static inline __attribute__((always_inline)) void NAME(multiply)(
 }
 
 /* The same for a number of rows that is no constant, up to TILE. */
-static inline __attribute__((always_inline)) void NAME(multiply_some)(
+static inline __attribute__((always_inline)) void multiply_some(
     long rows, const int registers, const REAL *a, long down, long along, const REAL *b, long depth,
     long times, long next, REAL *sums) {
     if (rows == TILE) {
-        NAME(multiply)(TILE, registers, a, down, along, b, depth, times, next, sums);
+        multiply(TILE, registers, a, down, along, b, depth, times, next, sums);
         return;
     }
     for (; rows >= 4; rows -= 4, a += 4 * down, sums += 4 * PANEL)
-        NAME(multiply)(4, registers, a, down, along, b, depth, times, next, sums);
+        multiply(4, registers, a, down, along, b, depth, times, next, sums);
     for (; rows > 0; rows--, a += down, sums += PANEL)
-        NAME(multiply)(1, registers, a, down, along, b, depth, times, next, sums);
+        multiply(1, registers, a, down, along, b, depth, times, next, sums);
 }
 
 /* Of rows of a panel: out = scale · sums + bias, and then 0 where it is below, if relu, or where mask is
  * not above. bias and mask, which is of the shape of out, may be NULL. */
-static inline void NAME(finish)(const REAL *sums, long rows, REAL scale, const REAL *bias, int relu,
+static inline void finish(const REAL *sums, long rows, REAL scale, const REAL *bias, int relu,
                                 const REAL *mask, REAL *restrict out) {
     for (long q = 0; q < rows; q++) {
         const REAL shift = bias ? bias[q] : 0;
@@ -75,7 +75,7 @@ static inline void NAME(finish)(const REAL *sums, long rows, REAL scale, const R
 
 /* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
  * that follow each other, and what finish() does then. */
-static void NAME(product)(const REAL *a, long down, long along, long count, const REAL *b,
+static void product(const REAL *a, long down, long along, long count, const REAL *b,
                           long b_rows, long depth, long panels, REAL scale, const REAL *bias,
                           int relu, const REAL *mask, REAL *restrict out) {
     for (long p = 0; p < panels; p++)
@@ -87,19 +87,19 @@ static void NAME(product)(const REAL *a, long down, long along, long count, cons
                 const size_t bytes = rows * PANEL * sizeof(REAL);
                 REAL sums[TILE * PANEL] = {0};
                 if (start) memcpy(sums, out + at, bytes);
-                NAME(multiply_some)(rows, 2, a + i * down + start * along, down, along, part, some,
+                multiply_some(rows, 2, a + i * down + start * along, down, along, part, some,
                                     1, 0, sums);
                 if (start + some < depth)
                     memcpy(out + at, sums, bytes);
                 else
-                    NAME(finish)(sums, rows, scale, bias ? bias + i : NULL, relu,
+                    finish(sums, rows, scale, bias ? bias + i : NULL, relu,
                                  mask ? mask + at : NULL, out + at);
             }
         }
 }
 
 /* out[r][c] = in[c][r] for c < count and r < PANEL, rows of both PANEL apart. */
-static inline void NAME(turn)(const REAL *restrict in, long count, REAL *restrict out) {
+static inline void turn(const REAL *restrict in, long count, REAL *restrict out) {
     const long squares = count / SIDE * SIDE;
     for (long r = 0; r < PANEL; r += SIDE)
         for (long c = 0; c < squares; c += SIDE)

@@ -1,39 +1,39 @@
-/* Operations of a tape; included once for each REAL. */
+/* Operations of a tape. */
 
 /* One operation, for a thread's part of a batch. */
-static void NAME(on_panels)(const Operation *op, const int64_t *in, const Part *part) {
+static void on_panels(const Operation *op, const int64_t *in, const Part *part) {
     const long batch = part->batch;
     const void *args = op->arguments;
     const Through *through = args;
     if (op->kind == FORWARD || op->kind == BACKWARD || op->kind == BACKWARD_SOME) {
         for (long k = 0; k < through->count; k++)
             if (op->kind == FORWARD)
-                NAME(forward)(through->networks + k, part);
+                forward(through->networks + k, part);
             else if (op->kind == BACKWARD)
-                NAME(backward)(through->networks + k, part, through->to_input);
+                backward(through->networks + k, part, through->to_input);
             else
-                NAME(backward_some)(through->networks + k, part);
+                backward_some(through->networks + k, part);
         return;
     }
     for (long p = part->first; p < part->last; p++) {
         const long rows = batch - p * PANEL < PANEL ? batch - p * PANEL : PANEL;
         switch (op->kind) {
-        case LOAD: NAME(load)(args, in, p, rows); break;
-        case STORE: NAME(store)(args, in, p, rows); break;
-        case COPY: NAME(copy)(args, p); break;
-        case SQUASH: NAME(squash)(args, in, p, rows); break;
-        case UNSQUASH: NAME(unsquash)(args, p, batch, rows); break;
-        case TANH_OF: NAME(tanh)(args, in, p, rows); break;
-        case UNTANH: NAME(untanh)(args, p, rows); break;
-        case DIFFERENCES: NAME(differences)(args, in, p, rows); break;
-        case LEAST: NAME(least)(args, p, rows); break;
-        case ALL: NAME(all)(args, p, rows); break;
+        case LOAD: load(args, in, p, rows); break;
+        case STORE: store(args, in, p, rows); break;
+        case COPY: copy(args, p); break;
+        case SQUASH: squash(args, in, p, rows); break;
+        case UNSQUASH: unsquash(args, p, batch, rows); break;
+        case TANH_OF: tanh_of(args, in, p, rows); break;
+        case UNTANH: untanh(args, p, rows); break;
+        case DIFFERENCES: differences(args, in, p, rows); break;
+        case LEAST: least(args, p, rows); break;
+        case ALL: all(args, p, rows); break;
         }
     }
 }
 
 /* One operation that is done once for a batch. */
-static void NAME(once)(const Operation *op, long batch, double *results) {
+static void once(const Operation *op, long batch, double *results) {
     void *args = op->arguments;
     switch (op->kind) {
     case SUM: {
@@ -43,7 +43,7 @@ static void NAME(once)(const Operation *op, long batch, double *results) {
         results[sum->to] = total;
         break;
     }
-    case READ_TEMPERATURE: NAME(read_temperature)(args, results); break;
+    case READ_TEMPERATURE: read_temperature(args, results); break;
     case TO_TEMPERATURE: {
         const Temperature *t = args;
         if (t->grad) *(REAL *)t->grad = (REAL)-(results[t->from] / batch + t->wanted);
@@ -63,7 +63,7 @@ static void NAME(once)(const Operation *op, long batch, double *results) {
             Layer *layer = one->layer;
             const double sigma =
                 isnan(*one->sigma)
-                    ? NAME(sigma)(layer->w, layer->m, layer->n, layer->u, layer->v)
+                    ? sigma_of(layer->w, layer->m, layer->n, layer->u, layer->v)
                     : *one->sigma;
             const int acts = one->capped ? sigma > one->coef : sigma != 0;
             layer->scale = acts ? one->coef / sigma : one->capped ? 1 : one->coef;
@@ -75,9 +75,9 @@ static void NAME(once)(const Operation *op, long batch, double *results) {
 }
 
 /* A thread's part of a parameter, for adam() and average(). */
-static void NAME(move)(const Parameter *row, long first, long n, int averages, double tau) {
+static void move(const Parameter *row, long first, long n, int averages, double tau) {
     REAL *p = (REAL *)row->p + first;
-    NAME(adam)(p, (const REAL *)row->g + first, (REAL *)row->m + first, (REAL *)row->v + first, n,
+    adam_step(p, (const REAL *)row->g + first, (REAL *)row->m + first, (REAL *)row->v + first, n,
                row->options, *row->steps + 1);
-    if (row->target && averages) NAME(average)((REAL *)row->target + first, p, n, tau);
+    if (row->target && averages) move_towards((REAL *)row->target + first, p, n, tau);
 }
