@@ -1,6 +1,6 @@
 """What the tests of critics and policies share: small real models, and an oracle for the norm."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -116,3 +116,10 @@ def watch(assert_normalised: Callable[..., None]) -> Callable[..., list[str]]:
         return seen
 
     return install
+
+
+@pytest.fixture(autouse=True)
+def precision_of_products() -> Iterator[None]:
+    """No test leaves torch's products less precise than it found them."""
+    yield
+    torch.set_float32_matmul_precision("highest")

@@ -69,7 +69,7 @@ def sigma_estimate(weight: Tensor, u: Tensor, v: Tensor) -> Tensor:
         ``weight`` (it is ``u vᵀ``), and to ``u`` and ``v`` if they ask for it.
     """
     # uᵀW before v: see _apply. No product that torch may have been told to round.
-    image = (u.unsqueeze(-1) * weight).sum(-2)
+    image = torch.linalg.vecdot(u.unsqueeze(-1), weight, dim=-2)
     sigma: Tensor = torch.linalg.vecdot(image, v)
     return sigma
 

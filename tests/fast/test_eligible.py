@@ -34,7 +34,7 @@ def test_another_device(model: Any) -> None:
 
 
 def test_no_compiler(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "is_available", lambda: False)
+    monkeypatch.setattr(native, "is_available", lambda _: False)
     assert "no C compiler" in reason_of(model)
 
 

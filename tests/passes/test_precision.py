@@ -19,10 +19,8 @@ needs_bfloat16 = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def precise() -> Iterator[None]:
+def seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_float32_matmul_precision("highest")
 
 
 both_ways = pytest.mark.usefixtures("way")

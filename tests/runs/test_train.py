@@ -6,9 +6,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 import yaml
 from stable_baselines3 import TD3
 
+import snrl
 from snrl.critics import sigma_max
 from snrl.runs.config import resolve
 from snrl.runs.errors import ConfigError
@@ -53,6 +55,28 @@ def log(result: RunResult) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in result.folder.progress.read_text().splitlines()]
     timed = ("time/fps", "time/time_elapsed", "values/time_share")
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]
+
+
+def test_a_precision_of_products_holds_for_the_run_alone(
+    runs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    train = snrl.SAC.train
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> None:
+        seen.append(torch.get_float32_matmul_precision())
+        train(self, *args, **kwargs)
+
+    monkeypatch.setattr(snrl.SAC, "train", watched)
+    short = {"total_timesteps": 785, "values": "off", "n_eval_episodes": 1}
+    torch.set_float32_matmul_precision("high")
+    for given in ("medium", None):
+        runs.train(str(given), runs.config(matmul_precision=given, **short))
+        assert torch.get_float32_matmul_precision() == "high"
+    half = len(seen) // 2
+    assert seen == ["medium"] * half + ["high"] * half
+    with pytest.raises(ConfigError, match="--matmul-precision: expected one of highest, high"):
+        runs.config(matmul_precision="bf16")
 
 
 def test_the_folder_holds_the_run_and_nothing_half_made(shared_run: RunResult) -> None:

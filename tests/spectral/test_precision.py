@@ -1,6 +1,5 @@
 """Singular vectors where torch has been told to round what products read."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ from snrl.spectral.precision import exact_products, products, rounds_products
 
 
 @pytest.fixture(autouse=True)
-def precise() -> Iterator[None]:
+def seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_float32_matmul_precision("highest")
 
 
 def is_rounded() -> bool:

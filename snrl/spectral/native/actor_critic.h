@@ -185,7 +185,7 @@ static void read_temperature(Temperature *t, double *results) {
 /* One step of Adam (Kingma & Ba 2015, algorithm 1, arranged as in torch), for one parameter; its
  * weight decay is decoupled or added to the gradient. */
 static void adam_step(REAL *restrict p, const REAL *restrict g, REAL *restrict m, REAL *restrict v,
-                       long count, const AdamOptions *o, double steps) {
+                      long count, const AdamOptions *o, double steps) {
     const REAL first = (REAL)(1 - o->beta1), kept = (REAL)o->beta2, fresh = (REAL)(1 - o->beta2);
     const REAL rate = (REAL)(o->lr / (1 - pow(o->beta1, steps)));
     const REAL root = (REAL)sqrt(1 - pow(o->beta2, steps)), eps = (REAL)o->eps;
@@ -208,7 +208,7 @@ static void move_towards(REAL *restrict target, const REAL *restrict p, long cou
 
 /* Rows of a matrix whose rows are width wide, converted, to every stride-th place of out. */
 static void gather_rows(const void *from, int from_double, const int64_t *rows, long count,
-                         long width, REAL *restrict out, long stride) {
+                        long width, REAL *restrict out, long stride) {
     for (long i = 0; i < count; i++)
         for (long c = 0; c < width; c++)
             out[i * stride + c] = from_double ? (REAL)((const double *)from)[rows[i] * width + c]

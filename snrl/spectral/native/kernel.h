@@ -14,7 +14,7 @@ static REAL dot(const REAL *restrict x, const REAL *restrict y, long n) {
 
 /* out[p] = <x[p], y> for count rows x, some at a time, so that no sum waits for itself. */
 static void dots(const REAL *restrict x, long count, const REAL *restrict y, long n,
-                       REAL *restrict out) {
+                 REAL *restrict out) {
     for (; count >= 4; count -= 4, x += 4 * n, out += 4) {
         const REAL *x1 = x + n, *x2 = x1 + n, *x3 = x2 + n;
         REAL s0 = 0, s1 = 0, s2 = 0, s3 = 0;
@@ -33,7 +33,7 @@ static void dots(const REAL *restrict x, long count, const REAL *restrict y, lon
  * More than four rows of x are taken eight at a time, interleaved in panel (8n numbers), so that a
  * vector register holds one entry of each and no sum ever runs across a register. */
 static void images(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
-                         REAL *restrict y, REAL *restrict panel) {
+                   REAL *restrict y, REAL *restrict panel) {
     for (long i = 0; q <= 4 && i < m; i++) {
         REAL found[4];
         dots(x, q, w + i * n, n, found);
@@ -94,7 +94,7 @@ static inline __attribute__((always_inline)) void combine_some(
 
 /* y[p] += sum_i a[p][i] w[i] for q rows a of length m: q rows of length n. */
 static void combine(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
-                          REAL *restrict y) {
+                    REAL *restrict y) {
     const long width = WIDE * VECTOR / sizeof(REAL), whole = n - n % width;
     for (long p = 0; p < q; p += 4, a += 4 * m, y += 4 * n) {
         const long rows = q - p < 4 ? q - p : 4;
@@ -153,7 +153,7 @@ static void fill(REAL *restrict row, long n, uint64_t q) {
  * left in the first pass become noise; kept[q] becomes 0 where the space has no room for these
  * either, and the row zero. */
 static void orthonormalize(REAL *restrict basis, long r, long size, long n,
-                                 REAL *restrict fresh, int *restrict kept) {
+                           REAL *restrict fresh, int *restrict kept) {
     const long others = size - r;
     REAL *rest = basis + r * n, shares[MAX_BASIS * MAX_BASIS];
     double factor[MAX_BASIS * MAX_BASIS], inverse[MAX_BASIS * MAX_BASIS];
@@ -228,9 +228,9 @@ static void straighten(REAL *restrict block, long r, long n) {
 
 /* scratch holds 3r (2n + 2m) + LANES · n numbers. */
 static void track(const REAL *restrict w, long m, long n, long r, REAL *restrict u,
-                        REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
-                        long n_power_iterations, double rtol, long max_steps,
-                        double *sigma) {
+                  REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
+                  long n_power_iterations, double rtol, long max_steps,
+                  double *sigma) {
     const long size = 3 * r;
     REAL *basis = scratch, *fresh = basis + size * n, *image = fresh + size * n,
          *turned = image + size * m, *panel = turned + size * m;

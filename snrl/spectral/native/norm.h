@@ -4,7 +4,7 @@
 /* sums[r] = sum of the features of row r, of each times that of z if there is one; in groups, so that
  * rounding does not add up over all of them. */
 static void sum_features(const REAL *restrict x, const REAL *restrict z, long m,
-                               REAL *restrict sums) {
+                         REAL *restrict sums) {
     for (long r = 0; r < PANEL; r++) sums[r] = 0;
     for (long first = 0; first < m; first += 16) {
         REAL part[PANEL] = {0};
@@ -40,7 +40,7 @@ static void apply_norm(const Norm *norm, REAL *y, long p, long m) {
 
 /* From gradients gy of what the norm gave for panel p to those of what it was given. */
 static void through_norm(const Norm *norm, const REAL *restrict gy, REAL *restrict ga, long p,
-                               long m) {
+                         long m) {
     const REAL *gamma = norm->gamma, *z = (const REAL *)norm->z + p * m * PANEL;
     const REAL *rates = (const REAL *)norm->rates + p * PANEL;
     REAL mean[PANEL] = {0}, along[PANEL];

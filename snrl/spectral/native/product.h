@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) void multiply_some(
 /* Of rows of a panel: out = scale · sums + bias, and then 0 where it is below, if relu, or where mask is
  * not above. bias and mask, which is of the shape of out, may be NULL. */
 static inline void finish(const REAL *sums, long rows, REAL scale, const REAL *bias, int relu,
-                                const REAL *mask, REAL *restrict out) {
+                          const REAL *mask, REAL *restrict out) {
     for (long q = 0; q < rows; q++) {
         const REAL shift = bias ? bias[q] : 0;
         const REAL *sum = sums + q * PANEL, *kept = mask ? mask + q * PANEL : NULL;
@@ -76,8 +76,8 @@ static inline void finish(const REAL *sums, long rows, REAL scale, const REAL *b
 /* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
  * that follow each other, and what finish() does then. */
 static void product(const REAL *a, long down, long along, long count, const REAL *b,
-                          long b_rows, long depth, long panels, REAL scale, const REAL *bias,
-                          int relu, const REAL *mask, REAL *restrict out) {
+                    long b_rows, long depth, long panels, REAL scale, const REAL *bias,
+                    int relu, const REAL *mask, REAL *restrict out) {
     for (long p = 0; p < panels; p++)
         for (long start = 0; start < depth; start += DEPTH) {
             const long some = depth - start < DEPTH ? depth - start : DEPTH;
@@ -88,12 +88,12 @@ static void product(const REAL *a, long down, long along, long count, const REAL
                 REAL sums[TILE * PANEL] = {0};
                 if (start) memcpy(sums, out + at, bytes);
                 multiply_some(rows, 2, a + i * down + start * along, down, along, part, some,
-                                    1, 0, sums);
+                              1, 0, sums);
                 if (start + some < depth)
                     memcpy(out + at, sums, bytes);
                 else
                     finish(sums, rows, scale, bias ? bias + i : NULL, relu,
-                                 mask ? mask + at : NULL, out + at);
+                           mask ? mask + at : NULL, out + at);
             }
         }
 }

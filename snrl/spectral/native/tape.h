@@ -78,6 +78,6 @@ static void once(const Operation *op, long batch, double *results) {
 static void move(const Parameter *row, long first, long n, int averages, double tau) {
     REAL *p = (REAL *)row->p + first;
     adam_step(p, (const REAL *)row->g + first, (REAL *)row->m + first, (REAL *)row->v + first, n,
-               row->options, *row->steps + 1);
+              row->options, *row->steps + 1);
     if (row->target && averages) move_towards((REAL *)row->target + first, p, n, tau);
 }
