@@ -67,4 +67,5 @@ def rounds_products() -> bool:
 
 def _is_enabled() -> bool:
     mkldnn: Any = torch.backends.mkldnn
-    return bool(mkldnn.is_available() and mkldnn.enabled)
+    # Before 2.9 it cannot be switched off.
+    return bool(mkldnn.is_available() and getattr(mkldnn, "enabled", True))
