@@ -5,7 +5,8 @@ a setting take turns in one process, in an order drawn anew for every round, aft
 their own that the compilers and caches need. SBX (JAX) takes part where it is installed
 (``pip install sbx-rl``). The floor is the time of the update's matrix products alone, by torch, as
 often as the steps of the round need them. Those called bfloat16 train under
-``torch.set_float32_matmul_precision("medium")``, which stock SB3 gains by too.
+``torch.set_float32_matmul_precision("medium")``, which holds for stock SB3 too; on a GPU that is
+TensorFloat32.
 
     python experiments/bench_train.py                     # everything, half an hour on 2 cores
     python experiments/bench_train.py --only sac Hopper-v5
@@ -35,6 +36,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from tqdm import tqdm
 
 import snrl
+from snrl.spectral import precision
 
 RESULTS = Path(__file__).with_suffix(".csv")
 CONTESTANTS = ("SB3", "SB3 bfloat16", "SBX", "snrl", "snrl SN", "snrl SN bfloat16")
@@ -75,12 +77,8 @@ SETTINGS = [
 
 def learn(contestant: str, model: OffPolicyAlgorithm, steps: int, **kwargs: Any) -> None:
     """Train in the precision that the contestant's name tells."""
-    rounded = contestant.endswith("bfloat16")
-    torch.set_float32_matmul_precision("medium" if rounded else "highest")
-    try:
+    with precision.products("medium" if contestant.endswith("bfloat16") else "highest"):
         model.learn(steps, **kwargs)
-    finally:
-        torch.set_float32_matmul_precision("highest")
 
 
 def build(contestant: str, setting: Setting) -> OffPolicyAlgorithm:

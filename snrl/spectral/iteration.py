@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from snrl.spectral.precision import exact_products
+from snrl.spectral.precision import products
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def power_iteration(
 
 
 @torch.no_grad()
-@exact_products()
+@products("highest")
 def subspace_iteration(
     weight: Tensor, block: Tensor, n_power_iterations: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["exact_products", "products", "rounds_products"]
+__all__ = ["products", "rounds_products"]
 
 # From torch 2.9 on each backend has a setting of its own, which the older one for all writes to.
 _SETTINGS: tuple[Any, ...] = tuple(
@@ -18,7 +18,10 @@ _SETTINGS: tuple[Any, ...] = tuple(
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Set the precision of products in a ``with`` block, as it was afterwards.
+    """Set the precision of products in a ``with`` block, or a function that this decorates.
+
+    It is as it was afterwards. What finds singular vectors asks for ``"highest"``: with operands
+    rounded to bfloat16 or TensorFloat32 they are off by 1e-3.
 
     Args:
         precision: As ``torch.set_float32_matmul_precision`` takes it.
@@ -33,27 +36,6 @@ def products(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(old)
-        for setting, value in zip(_SETTINGS, before, strict=True):
-            setting.fp32_precision = value
-
-
-@contextmanager
-def exact_products() -> Iterator[None]:
-    """Have products computed in float32, whatever has been chosen for those of networks.
-
-    In a ``with`` block, or in a function that this decorates. With operands rounded to bfloat16 or
-    TensorFloat32, singular vectors are off by 1e-3.
-    """
-    if not _SETTINGS:
-        with products("highest"):
-            yield
-        return
-    before = [x.fp32_precision for x in _SETTINGS]
-    for setting in _SETTINGS:
-        setting.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
         for setting, value in zip(_SETTINGS, before, strict=True):
             setting.fp32_precision = value
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from snrl.spectral.iteration import sigma_estimate
-from snrl.spectral.precision import exact_products
+from snrl.spectral.precision import products
 
 RTOL = 3e-5
 MAX_STEPS = 64
@@ -51,7 +51,7 @@ def leading_vectors(weight: Tensor, block_size: int) -> Vectors:
 
 
 @torch.no_grad()
-@exact_products()
+@products("highest")
 def track(
     weight: Tensor,
     vectors: Vectors,

@@ -8,7 +8,7 @@ from torch import nn
 
 import snrl
 from snrl.spectral import native
-from snrl.spectral.precision import exact_products, products, rounds_products
+from snrl.spectral.precision import products, rounds_products
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_a_precision_is_undone() -> None:
     with products("medium"):
         assert rounds_products() == torch.backends.mkldnn.is_available()
         rounded = is_rounded()
-        with exact_products():
+        with products("highest"):
             assert not rounds_products()
             assert not is_rounded()
         assert rounds_products() == torch.backends.mkldnn.is_available()
@@ -65,7 +65,7 @@ def test_a_precision_is_undone() -> None:
     assert not is_rounded()
     assert torch.get_float32_matmul_precision() == "highest"
     torch.set_float32_matmul_precision("medium")
-    with exact_products():
+    with products("highest"):
         pass
     assert torch.get_float32_matmul_precision() == "medium"
 

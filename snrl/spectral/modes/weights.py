@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snrl.spectral.modes.base import Coef, Held, Mode
-from snrl.spectral.precision import exact_products
+from snrl.spectral.precision import products
 
 # How far above the coefficient a singular value may be left, relative to it.
 _RTOL = 1e-3
@@ -53,7 +53,7 @@ class Hammer(Mode):
     source: ClassVar[str] = "Newhouse et al. 2025, spectral hammer"
 
     @torch.no_grad()
-    @exact_products()
+    @products("highest")
     def hold(self, held: Held) -> None:
         """Take ``P max(0, S - coef) Qᵀ`` off each weight; the vectors stay what they are."""
         block, matrices = held.vectors.block, held.matrices()
@@ -92,7 +92,7 @@ class SoftCap(Mode):
     source: ClassVar[str] = "Newhouse et al. 2025, spectral soft cap"
 
     @torch.no_grad()
-    @exact_products()
+    @products("highest")
     def hold(self, held: Held) -> None:
         """Apply ``p`` to the singular values; the vectors stay what they are."""
         sigma = held.sigma()

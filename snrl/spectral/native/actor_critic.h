@@ -1,5 +1,5 @@
-/* What stands between the networks of an actor-critic update, on a panel; included once for each
- * REAL. Of a matrix in panels, ROWS_OF gives the first of its features for panel p. */
+/* What stands between the networks of an actor-critic update, on a panel. Of a matrix in panels, ROWS_OF
+ * gives the first of its features for panel p. */
 
 #define ROWS_OF(matrix, features) ((REAL *)(matrix) + p * (features) * PANEL)
 
