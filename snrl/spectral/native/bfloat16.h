@@ -234,7 +234,10 @@ static int to_weight_bfloat16(const Layer *layer, long batch, long first, long l
             const long rows = last - i < SQUARE ? last - i : SQUARE;
             float sums[SQUARE_SIZE];
             multiply_squares(tiles, left + (i - first) / SQUARE * size, right, squares, sums);
-            put(sums, rows, width, scale, (float *)layer->gw + i * n + c, n);
+            for (long q = 0; q < rows; q++) {
+                float *out = (float *)layer->gw + (i + q) * n + c;
+                for (long r = 0; r < width; r++) out[r] = scale * sums[q * SQUARE + r];
+            }
         }
     }
     end_squares(tiles, right);

@@ -137,55 +137,45 @@ static REAL sum_batch(const REAL *g, long m, const REAL *z, long k, long batch) 
     return sum;
 }
 
-/* Gradients of rows first to last of a layer's weight of few rows. */
-static void to_low_weight(const Layer *layer, long batch, long first, long last) {
-    const REAL *g = layer->ga, *x = layer->x, scale = (REAL)layer->scale;
-    for (long i = first; i < last; i++)
-        for (long c = 0; c < layer->n; c++)
-            ((REAL *)layer->gw)[i * layer->n + c] =
-                scale * sum_batch(g + i * PANEL, layer->m, x + c * PANEL, layer->x_rows, batch);
-}
-
-/* Gradients of rows first to last of a layer's weight; turned as for to_weights(). */
-static void to_weight(const Layer *layer, long batch, long first, long last, REAL *turned) {
-    const long n = layer->n, step = layer->m * PANEL;
-    /* The last panel may be short. */
-    const long full = batch / PANEL, left = batch % PANEL;
-    const REAL *g = layer->ga, *x = layer->x, *turned_left = turned + full * PANEL * PANEL;
-    for (long c = 0; c < n; c += PANEL) {
-        const long width = n - c < PANEL ? n - c : PANEL;
-        for (long p = 0; p < full + (left > 0); p++)
-            turn(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);
-        for (long i = first; i < last; i += TILE) {
-            const long rows = last - i < TILE ? last - i : TILE;
-            const REAL *a = g + i * PANEL, *a_left = a + full * step;
-            REAL sums[TILE * PANEL] = {0};
-            if (2 * width > PANEL) {
-                multiply_some(rows, 2, a, PANEL, 1, turned, PANEL, full, step, sums);
-                multiply_some(rows, 2, a_left, PANEL, 1, turned_left, left, left > 0, 0, sums);
-            } else {
-                multiply_some(rows, 1, a, PANEL, 1, turned, PANEL, full, step, sums);
-                multiply_some(rows, 1, a_left, PANEL, 1, turned_left, left, left > 0, 0, sums);
-            }
-            put(sums, rows, width, (REAL)layer->scale, (REAL *)layer->gw + i * n + c, n);
-        }
-    }
-}
-
 /* Gradients of rows first to last of a layer's weight, and of what else has an entry for each row, from
  * what forward() and backward() have left. turned is memory for PANEL features of all rows of a
  * batch. */
 static void to_weights(const Layer *layer, long batch, long first, long last, REAL *turned) {
-    const long m = layer->m;
-    const REAL *g = layer->ga;
+    const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
+    const REAL *g = layer->ga, *x = layer->x, scale = (REAL)layer->scale;
+    const int is_low = m <= LOW;
     int is_done = 0;
 #ifdef HAS_BFLOAT16
     is_done = layer->bfloat16 && to_weight_bfloat16(layer, batch, first, last);
 #endif
-    if (!is_done && m <= LOW)
-        to_low_weight(layer, batch, first, last);
-    else if (!is_done)
-        to_weight(layer, batch, first, last, turned);
+    for (long i = first; !is_done && is_low && i < last; i++)
+        for (long c = 0; c < n; c++)
+            ((REAL *)layer->gw)[i * n + c] =
+                scale * sum_batch(g + i * PANEL, m, x + c * PANEL, layer->x_rows, batch);
+    for (long c = 0; !is_done && !is_low && c < n; c += PANEL) {
+        const long width = n - c < PANEL ? n - c : PANEL;
+        for (long p = 0; p < panels; p++)
+            turn(x + (p * layer->x_rows + c) * PANEL, width, turned + p * PANEL * PANEL);
+        for (long i = first; i < last; i += TILE) {
+            const long rows = last - i < TILE ? last - i : TILE;
+            /* The last panel may be short. */
+            const long full = batch / PANEL, step = m * PANEL;
+            const REAL *a = g + i * PANEL, *left = a + full * step;
+            const REAL *last_b = turned + full * PANEL * PANEL;
+            REAL sums[TILE * PANEL] = {0};
+            if (2 * width > PANEL) {
+                multiply_some(rows, 2, a, PANEL, 1, turned, PANEL, full, step, sums);
+                multiply_some(rows, 2, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
+            } else {
+                multiply_some(rows, 1, a, PANEL, 1, turned, PANEL, full, step, sums);
+                multiply_some(rows, 1, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
+            }
+            for (long q = 0; q < rows; q++) {
+                REAL *out = (REAL *)layer->gw + (i + q) * n + c;
+                for (long r = 0; r < width; r++) out[r] = scale * sums[q * PANEL + r];
+            }
+        }
+    }
     const Norm *norm = layer->norm;
     for (long i = first; i < last; i++) {
         const REAL *gy = (const REAL *)layer->gy + i * PANEL;

@@ -98,13 +98,6 @@ static void product(const REAL *a, long down, long along, long count, const REAL
         }
 }
 
-/* Of rows of a panel, the first width numbers of each: out, rows stride apart, = scale · sums. */
-static inline void put(const REAL *sums, long rows, long width, REAL scale, REAL *restrict out,
-                       long stride) {
-    for (long q = 0; q < rows; q++)
-        for (long r = 0; r < width; r++) out[q * stride + r] = scale * sums[q * PANEL + r];
-}
-
 /* out[r][c] = in[c][r] for c < count and r < PANEL, rows of both PANEL apart. */
 static inline void turn(const REAL *restrict in, long count, REAL *restrict out) {
     const long squares = count / SIDE * SIDE;
