@@ -68,7 +68,7 @@ class Tape:
     def to_weights(self, networks: "ctypes.Array[Any]", flag: int = _ALWAYS) -> None:
         """Compute gradients of parameters, of what a backward has left."""
         self._add(PhaseKind.TO_WEIGHTS, networks, len(networks), flag)
-        self._add(PhaseKind.THROUGH_SIGMA, networks, len(networks), flag)
+        self._add(PhaseKind.THROUGH_SCALE, networks, len(networks), flag)
 
     def add(self, kind: PhaseKind, arguments: ctypes.Structure, flag: int = _ALWAYS) -> None:
         """Step an optimiser, or refresh vectors, by a structure that the caller may change."""

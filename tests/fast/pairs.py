@@ -148,23 +148,14 @@ def assert_equal(fast: Any, stock: Any, rtol: float) -> None:
     assert found <= rtol, f"{where} differs by {found:.1e}"
 
 
-def nudged(model: Any, layer: int = 0) -> Any:
-    """Move a weight by its last digit: how far it goes from then on is what rounding can do.
-
-    The layers are counted through all heads, one head after the other.
-    """
-    layers = [x for network in model.critic.q_networks for x in network if hasattr(x, "weight")]
+def nudged(model: Any, seed: int = 0) -> Any:
+    """Move weights of the critic by their last digits: how far it goes is what rounding can do."""
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        weight = layers[layer].weight
-        weight.mul_(1 + torch.finfo(weight.dtype).eps)
+        for weight in (x for x in model.critic.parameters() if x.dim() == 2):
+            digits = torch.randint(-1, 2, weight.shape, generator=generator)
+            weight.mul_(1 + torch.finfo(weight.dtype).eps * digits.to(weight.dtype))
     return model
-
-
-def by_modules(model: Any, *, online: bool, target: bool) -> None:
-    """Have critics evaluated module by module: to rounding the same."""
-    critics = [model.critic] * online + [model.critic_target] * target
-    for network in [x for critic in critics for x in critic.q_networks]:
-        network.register_forward_hook(lambda *_: None)
 
 
 def is_fast(model: Any) -> bool:

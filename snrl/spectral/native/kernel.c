@@ -45,9 +45,6 @@
 #endif
 
 #define MAX_BASIS 48
-/* Of a register tile: as many sums as the sixteen registers of AVX2 hold. */
-#define LANES 8
-#define ROWS 8
 /* Bytes of a vector register; rows of a product's tile, as many sums of two registers as there are
  * registers for; and the registers of a tile of four rows. */
 #if defined(__AVX512F__)
@@ -65,7 +62,10 @@
 #endif
 /* Features of a panel that are multiplied at a time: they stay in the fastest cache. */
 #define DEPTH 128
-#define PANEL ((long)(2 * VECTOR / sizeof(REAL)))
+#define LANES ((long)(VECTOR / sizeof(REAL)))
+#define PANEL (2 * LANES)
+/* Numbers in what memory gives at a time. */
+#define LINE ((long)(64 / sizeof(REAL)))
 /* Rows of a weight that are not shared out among threads. */
 #define SHARE 16
 /* Of the squares that a matrix is turned by; divides PANEL. */
@@ -199,12 +199,13 @@ typedef struct {
 /* y = max(0, norm(a)) with a = scale · w x + b, without the rectifier where relu is 0: w is (m, n). x, of
  * x_rows features of which the first n count, y, gy and ga are in panels; gy, ga, gw and gb take
  * gradients. b and norm may be NULL; without a norm ga is gy, and gb may be NULL. slope is the
- * derivative of the scale with respect to uᵀ w v. With bfloat16, for floats, operands of products are
- * rounded to it. */
+ * derivative of the scale with respect to uᵀ w v; where it is not 0, along takes ⟨gw, w⟩ of each row.
+ * With bfloat16, for floats, operands of products are rounded to it. */
 typedef struct {
     const void *w, *b, *x;
     void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
+    double *along;
     const Norm *norm;
     int64_t m, n, x_rows, relu, bfloat16;
     double scale, slope;
@@ -225,7 +226,7 @@ typedef struct {
 /* A tape is a list of phases; each is done by all threads before the next begins, and the whole list
  * once for each gradient step. What changes from step to step it finds in slots: addresses, strides,
  * flags. A phase whose flag is a slot that holds 0 is left out. */
-enum { ON_PANELS, ONCE, TO_WEIGHTS, THROUGH_SIGMA, MOVE, REFRESH };
+enum { ON_PANELS, ONCE, TO_WEIGHTS, THROUGH_SCALE, MOVE, REFRESH };
 typedef struct {
     int64_t kind, flag;
     const void *arguments;
@@ -389,7 +390,7 @@ static void refresh_all(const int64_t *table, long count, long n_power_iteration
     size_t most = 0;
     for (long k = 0; k < count; k++) {
         const size_t m = table[8 * k + 4], n = table[8 * k + 5], r = table[8 * k + 6];
-        const size_t needed = 6 * r * (n + m) + LANES * n;
+        const size_t needed = 6 * r * (n + m);
         most = needed > most ? needed : most;
     }
     void *scratch = malloc(most * sizeof(REAL));
@@ -461,6 +462,19 @@ static void weights_of(const Network *networks, long count, long batch, int *fai
     free(turned);
 }
 
+/* What gradients of weights lack: the derivative of the scale. */
+static void through_scale(const Network *networks, long count) {
+    for (long k = 0; k < count; k++)
+        for (long i = 0; i < networks[k].depth; i++) {
+            const Layer *layer = networks[k].layers + i;
+            double along = 0;
+            for (long j = 0; layer->slope != 0 && j < layer->m; j++) along += layer->along[j];
+            if (layer->slope != 0)
+                add_outer(layer->gw, begin_of(THREAD, layer->m), begin_of(THREAD + 1, layer->m),
+                          layer->n, layer->slope / layer->scale * along, layer->u, layer->v);
+        }
+}
+
 static void move_all(const Move *move_by, const int64_t *in) {
     const int averages = move_by->average < 0 ? 0 : in[move_by->average] != 0;
     for (long k = 0; k < move_by->count; k++) {
@@ -498,15 +512,7 @@ int run(const Phase *phases, long count, const int64_t *inputs, long width, long
                 for (long k = 0; !THREAD && k < phase->count; k++) once(ops + k, batch, out);
                 break;
             case TO_WEIGHTS: weights_of(networks, phase->count, batch, &failed); break;
-            case THROUGH_SIGMA:
-                for (long k = 0; k < phase->count; k++)
-                    for (long i = 0; i < networks[k].depth; i++) {
-                        const Layer *layer = networks[k].layers + i;
-                        if (layer->slope != 0 && (k + i) % THREADS == THREAD)
-                            through_sigma(layer->gw, layer->w, layer->m, layer->n, layer->u, layer->v,
-                                          layer->slope / layer->scale, 1);
-                    }
-                break;
+            case THROUGH_SCALE: through_scale(networks, phase->count); break;
             case MOVE: move_all(phase->arguments, in); break;
             case REFRESH: {
                 const Refresh *r = phase->arguments;

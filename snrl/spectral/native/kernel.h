@@ -5,110 +5,111 @@
  * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were, to rounding.
  */
 
-static REAL dot(const REAL *restrict x, const REAL *restrict y, long n) {
-    REAL sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long c = 0; c < n; c++) sum += x[c] * y[c];
+/* The sum of a register's numbers. */
+static inline REAL add_up(Vector register_) {
+    REAL lanes[LANES];
+    *(Vector *)lanes = register_;
+    for (long half = LANES / 2; half; half /= 2)
+#pragma omp simd
+        for (long k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    return lanes[0];
+}
+
+/* y[p · m + i] = <x[p], w[i]> for i < rows and p < q, constants: vectors of length n. */
+static inline __attribute__((always_inline)) void inner_some(
+    const int rows, const int q, const REAL *restrict w, long m, long n, const REAL *restrict x,
+    REAL *restrict y) {
+    Vector total[WIDE][4];
+    const long whole = n - n % LANES;
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int p = 0; p < q; p++) total[i][p] = (Vector){0};
+    for (long c = 0; c < whole; c += LANES) {
+        Vector entries[4];
+#pragma GCC unroll 4
+        for (int p = 0; p < q; p++) entries[p] = *(const Vector *)(x + p * n + c);
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            const Vector row = *(const Vector *)(w + i * n + c);
+#pragma GCC unroll 4
+            for (int p = 0; p < q; p++) total[i][p] += row * entries[p];
+        }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int p = 0; p < q; p++) {
+            REAL sum = add_up(total[i][p]);
+            for (long c = whole; c < n; c++) sum += x[p * n + c] * w[i * n + c];
+            y[p * m + i] = sum;
+        }
+}
+
+/* y[p][i] = <x[p], w[i]> for q rows x and m rows w of length n. */
+static __attribute__((noinline)) void inner(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
+                  REAL *restrict y) {
+    for (; q >= 4; q -= 4, x += 4 * n, y += 4 * m) {
+        long i = 0;
+        for (; i + WIDE <= m; i += WIDE) inner_some(WIDE, 4, w + i * n, m, n, x, y + i);
+        for (; i < m; i++) inner_some(1, 4, w + i * n, m, n, x, y + i);
+    }
+    for (; q > 0; q--, x += n, y += m) {
+        long i = 0;
+        for (; i + WIDE <= m; i += WIDE) inner_some(WIDE, 1, w + i * n, m, n, x, y + i);
+        for (; i < m; i++) inner_some(1, 1, w + i * n, m, n, x, y + i);
+    }
+}
+
+static __attribute__((noinline)) REAL dot(const REAL *x, const REAL *y, long n) {
+    REAL sum;
+    inner_some(1, 1, x, 1, n, y, &sum);
     return sum;
 }
 
-/* out[p] = <x[p], y> for count rows x, some at a time, so that no sum waits for itself. */
-static void dots(const REAL *restrict x, long count, const REAL *restrict y, long n,
-                 REAL *restrict out) {
-    for (; count >= 4; count -= 4, x += 4 * n, out += 4) {
-        const REAL *x1 = x + n, *x2 = x1 + n, *x3 = x2 + n;
-        REAL s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-        for (long c = 0; c < n; c++) {
-            s0 += x[c] * y[c], s1 += x1[c] * y[c];
-            s2 += x2[c] * y[c], s3 += x3[c] * y[c];
-        }
-        out[0] = s0, out[1] = s1, out[2] = s2, out[3] = s3;
-    }
-    for (; count > 0; count--, x += n) *out++ = dot(x, y, n);
-}
-
-/* y[p][i] = <x[p], w[i]> for q rows x of length n and the m rows of w.
- *
- * More than four rows of x are taken eight at a time, interleaved in panel (8n numbers), so that a
- * vector register holds one entry of each and no sum ever runs across a register. */
-static void images(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
-                   REAL *restrict y, REAL *restrict panel) {
-    for (long i = 0; q <= 4 && i < m; i++) {
-        REAL found[4];
-        dots(x, q, w + i * n, n, found);
-        for (long p = 0; p < q; p++) y[p * m + i] = found[p];
-    }
-    for (long first = 0; q > 4 && first < q; first += LANES) {
-        const long rows = q - first < LANES ? q - first : LANES;
-        for (long c = 0; c < n; c++)
-            for (long p = 0; p < LANES; p++)
-                panel[c * LANES + p] = p < rows ? x[(first + p) * n + c] : 0;
-        long i = 0;
-        for (; i + ROWS <= m; i += ROWS) {
-            REAL sums[ROWS][LANES] = {{0}};
-            for (long c = 0; c < n; c++)
-#pragma GCC unroll 8
-                for (long k = 0; k < ROWS; k++) {
-                    const REAL entry = w[(i + k) * n + c];
-#pragma omp simd
-                    for (long p = 0; p < LANES; p++) sums[k][p] += entry * panel[c * LANES + p];
-                }
-            for (long p = 0; p < rows; p++)
-                for (long k = 0; k < ROWS; k++) y[(first + p) * m + i + k] = sums[k][p];
-        }
-        for (; i < m; i++) {
-            REAL sums[LANES] = {0};
-            for (long c = 0; c < n; c++)
-#pragma omp simd
-                for (long p = 0; p < LANES; p++) sums[p] += w[i * n + c] * panel[c * LANES + p];
-            for (long p = 0; p < rows; p++) y[(first + p) * m + i] = sums[p];
-        }
-    }
-}
-
-/* y[p] += sum_i a[p][i] w[i] for rows p, a constant, and the columns of WIDE registers. */
+/* y[p] += sum_i a[p][i] w[i] for rows p and the columns of some registers, both constants. */
 static inline __attribute__((always_inline)) void combine_some(
-    const int rows, const REAL *restrict w, long m, long n, const REAL *restrict a,
-    REAL *restrict y) {
+    const int rows, const int registers, const REAL *restrict w, long m, long n,
+    const REAL *restrict a, REAL *restrict y) {
     Vector total[4][WIDE];
 #pragma GCC unroll 4
     for (int p = 0; p < rows; p++)
 #pragma GCC unroll 4
-        for (int k = 0; k < WIDE; k++) total[p][k] = ((Vector *)(y + p * n))[k];
+        for (int k = 0; k < registers; k++) total[p][k] = ((Vector *)(y + p * n))[k];
     for (long i = 0; i < m; i++) {
         const Vector *row = (const Vector *)(w + i * n);
         Vector entries[WIDE];
 #pragma GCC unroll 4
-        for (int k = 0; k < WIDE; k++) entries[k] = row[k];
+        for (int k = 0; k < registers; k++) entries[k] = row[k];
 #pragma GCC unroll 4
         for (int p = 0; p < rows; p++)
 #pragma GCC unroll 4
-            for (int k = 0; k < WIDE; k++) total[p][k] += a[p * m + i] * entries[k];
+            for (int k = 0; k < registers; k++) total[p][k] += a[p * m + i] * entries[k];
     }
 #pragma GCC unroll 4
     for (int p = 0; p < rows; p++)
 #pragma GCC unroll 4
-        for (int k = 0; k < WIDE; k++) ((Vector *)(y + p * n))[k] = total[p][k];
+        for (int k = 0; k < registers; k++) ((Vector *)(y + p * n))[k] = total[p][k];
+}
+
+/* The same for all columns. */
+static inline __attribute__((always_inline)) void combine_rows(
+    const int rows, const REAL *restrict w, long m, long n, const REAL *restrict a,
+    REAL *restrict y) {
+    long c = 0;
+    for (; c + WIDE * LANES <= n; c += WIDE * LANES)
+        combine_some(rows, WIDE, w + c, m, n, a, y + c);
+    for (; c + LANES <= n; c += LANES) combine_some(rows, 1, w + c, m, n, a, y + c);
+    for (long i = 0; c < n && i < m; i++)
+        for (int p = 0; p < rows; p++)
+            for (long k = c; k < n; k++) y[p * n + k] += a[p * m + i] * w[i * n + k];
 }
 
 /* y[p] += sum_i a[p][i] w[i] for q rows a of length m: q rows of length n. */
-static void combine(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
+static __attribute__((noinline)) void combine(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
                     REAL *restrict y) {
-    const long width = WIDE * VECTOR / sizeof(REAL), whole = n - n % width;
-    for (long p = 0; p < q; p += 4, a += 4 * m, y += 4 * n) {
-        const long rows = q - p < 4 ? q - p : 4;
-        for (long c = 0; c < whole; c += width)
-            if (rows == 4)
-                combine_some(4, w + c, m, n, a, y + c);
-            else
-                for (long k = 0; k < rows; k++)
-                    combine_some(1, w + c, m, n, a + k * m, y + k * n + c);
-        for (long i = 0; whole < n && i < m; i++)
-            for (long k = 0; k < rows; k++)
-#pragma omp simd
-                for (long c = whole; c < n; c++) y[k * n + c] += a[k * m + i] * w[i * n + c];
-    }
+    for (; q >= 4; q -= 4, a += 4 * m, y += 4 * n) combine_rows(4, w, m, n, a, y);
+    for (; q > 0; q--, a += m, y += n) combine_rows(1, w, m, n, a, y);
 }
 
 /* Divides x by its largest magnitude and returns that: 0 for zero, NaN where x is not finite. */
@@ -127,12 +128,12 @@ static REAL rescale(REAL *restrict x, long n) {
     return largest;
 }
 
-/* Scales a row to unit length; one of length zero stays. */
+/* Scales a row to unit length; one of length zero, or nearly so, stays. */
 static REAL normalize(REAL *restrict row, long n) {
-    const REAL norm = SQRT(dot(row, row, n));
-    if (norm > 0)
+    const REAL norm = SQRT(dot(row, row, n)), rate = 1 / norm;
+    if (isfinite(rate))
 #pragma omp simd
-        for (long c = 0; c < n; c++) row[c] /= norm;
+        for (long c = 0; c < n; c++) row[c] *= rate;
     return norm;
 }
 
@@ -167,19 +168,17 @@ static void orthonormalize(REAL *restrict basis, long r, long size, long n,
             }
         for (long q = 0; q < others; q++) {
             const REAL before = normalize(rest + q * n, n);
-            dots(basis, r, rest + q * n, n, shares + q * r);
-            for (long p = 0; p < r; p++) shares[q * r + p] = -shares[q * r + p];
             if (!(before > 0)) kept[r + q] = 0;
         }
+        inner(basis, r, n, rest, others, shares);
+        for (long k = 0; k < others * r; k++) shares[k] = -shares[k];
         combine(basis, r, n, shares, others, rest);
         for (long q = 0; q < others; q++) {
             const REAL left = normalize(rest + q * n, n);
             if (!(left > 16 * EPSILON)) kept[r + q] = 0;
         }
-        for (long q = 0; q < others; q++) {
-            dots(rest, q + 1, rest + q * n, n, shares);
-            for (long p = 0; p <= q; p++) factor[q * others + p] = shares[p];
-        }
+        inner(rest, others, n, rest, others, shares);
+        for (long k = 0; k < others * others; k++) factor[k] = shares[k];
         /* Cholesky, row by row, and the inverse of the factor along with it. */
         for (long q = 0; q < others; q++) {
             double *restrict row = factor + q * others, *restrict out = inverse + q * others;
@@ -208,8 +207,13 @@ static void orthonormalize(REAL *restrict basis, long r, long size, long n,
 /* uᵀ W v; the same to the last bit wherever it is called. */
 __attribute__((noinline)) double sigma_of(const REAL *restrict w, long m, long n,
                                            const REAL *restrict u, const REAL *restrict v) {
+    REAL image[SHARE];
     double sigma = 0;
-    for (long i = 0; i < m; i++) sigma += (double)u[i] * dot(w + i * n, v, n);
+    for (long first = 0; first < m; first += SHARE) {
+        const long rows = m - first < SHARE ? m - first : SHARE;
+        inner(w + first * n, rows, n, v, 1, image);
+        for (long i = 0; i < rows; i++) sigma += (double)u[first + i] * image[i];
+    }
     return sigma;
 }
 
@@ -218,7 +222,7 @@ __attribute__((noinline)) double sigma_of(const REAL *restrict w, long m, long n
 static void straighten(REAL *restrict block, long r, long n) {
     for (long q = 0; q < r; q++) {
         REAL shares[MAX_BASIS];
-        dots(block, q, block + q * n, n, shares);
+        inner(block, q, n, block + q * n, 1, shares);
         for (long p = 0; p < q; p++)
 #pragma omp simd
             for (long c = 0; c < n; c++) block[q * n + c] -= shares[p] * block[p * n + c];
@@ -226,20 +230,20 @@ static void straighten(REAL *restrict block, long r, long n) {
     }
 }
 
-/* scratch holds 3r (2n + 2m) + LANES · n numbers. */
+/* scratch holds 6r (n + m) numbers. */
 static void track(const REAL *restrict w, long m, long n, long r, REAL *restrict u,
                   REAL *restrict block, REAL *restrict direction, REAL *restrict scratch,
                   long n_power_iterations, double rtol, long max_steps,
                   double *sigma) {
     const long size = 3 * r;
     REAL *basis = scratch, *fresh = basis + size * n, *image = fresh + size * n,
-         *turned = image + size * m, *panel = turned + size * m;
+         *turned = image + size * m;
     REAL shares[MAX_BASIS * MAX_BASIS];
     double gram[MAX_BASIS * MAX_BASIS], ritz[MAX_BASIS * MAX_BASIS], squares[MAX_BASIS];
     double before[MAX_BASIS];
     int kept[MAX_BASIS], grows = 1;
     straighten(block, r, n);
-    images(w, m, n, block, r, image, panel);
+    inner(w, m, n, block, r, image);
     for (long step = 1; step <= n_power_iterations || (grows && step <= max_steps); step++) {
         const REAL scale = rescale(image, r * m);
         if (!(scale > 0)) return;
@@ -251,12 +255,12 @@ static void track(const REAL *restrict w, long m, long n, long r, REAL *restrict
         if (isnan(rescale(basis + r * n, r * n))) return;
         memcpy(basis + 2 * r * n, direction, sizeof(REAL) * r * n);
         orthonormalize(basis, r, size, n, fresh, kept);
-        images(w, m, n, basis + r * n, size - r, image + r * m, panel);
+        inner(w, m, n, basis + r * n, size - r, image + r * m);
         for (long c = r * m; c < size * m; c++) image[c] /= scale;
-        for (long p = 0; p < size; p++) {
-            dots(image, p + 1, image + p * m, m, shares);
-            for (long q = 0; q <= p; q++) gram[p * size + q] = gram[q * size + p] = shares[q];
-        }
+        inner(image, size, m, image, size, shares);
+        for (long p = 0; p < size; p++)
+            for (long q = 0; q <= p; q++)
+                gram[p * size + q] = gram[q * size + p] = shares[p * size + q];
         /* Below every true value, so that what was dropped is chosen last. */
         for (long p = 0; p < size; p++)
             if (!kept[p]) gram[p * size + p] = -1;
@@ -283,16 +287,21 @@ static void track(const REAL *restrict w, long m, long n, long r, REAL *restrict
     }
 }
 
+/* g += share · u vᵀ, for rows first to last. */
+static void add_outer(REAL *restrict g, long first, long last, long n, double share,
+                      const REAL *restrict u, const REAL *restrict v) {
+    for (long i = first; i < last; i++) {
+        const REAL entry = (REAL)(share * u[i]);
+#pragma omp simd
+        for (long c = 0; c < n; c++) g[i * n + c] += entry * v[c];
+    }
+}
+
 /* g += slope · ⟨g, w⟩ · u vᵀ. */
 void through_sigma(REAL *restrict g, const REAL *restrict w, long m, long n, const REAL *restrict u,
                    const REAL *restrict v, double slope, int threads) {
-    double inner = 0;
-    for (long i = 0; i < m; i++) inner += dot(g + i * n, w + i * n, n);
-#pragma omp parallel for num_threads(threads) if (threads > 1 && m * n > WORTH_A_THREAD)
-    for (long i = 0; i < m; i++) {
-        const REAL share = (REAL)(slope * inner * u[i]);
-        REAL *row = g + i * n;
-#pragma omp simd
-        for (long c = 0; c < n; c++) row[c] += share * v[c];
-    }
+    double along = 0;
+    for (long i = 0; i < m; i++) along += dot(g + i * n, w + i * n, n);
+#pragma omp parallel num_threads(threads) if (threads > 1 && m * n > WORTH_A_THREAD)
+    add_outer(g, PART(THREAD, THREADS, m), PART(THREAD + 1, THREADS, m), n, slope * along, u, v);
 }

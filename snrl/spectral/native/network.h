@@ -137,9 +137,9 @@ static REAL sum_batch(const REAL *g, long m, const REAL *z, long k, long batch) 
     return sum;
 }
 
-/* Gradients of rows first to last of a layer's weight, and of what else has an entry for each row, from
- * what forward() and backward() have left. turned is memory for PANEL features of all rows of a
- * batch. */
+/* Gradients of rows first to last of a layer's weight, as if its scale were fixed, and of what else has
+ * an entry for each row, from what forward() and backward() have left. turned is memory for PANEL
+ * features of all rows of a batch. */
 static void to_weights(const Layer *layer, long batch, long first, long last, REAL *turned) {
     const long m = layer->m, n = layer->n, panels = (batch + PANEL - 1) / PANEL;
     const REAL *g = layer->ga, *x = layer->x, scale = (REAL)layer->scale;
@@ -164,11 +164,11 @@ static void to_weights(const Layer *layer, long batch, long first, long last, RE
             const REAL *last_b = turned + full * PANEL * PANEL;
             REAL sums[TILE * PANEL] = {0};
             if (2 * width > PANEL) {
-                multiply_some(rows, 2, a, PANEL, 1, turned, PANEL, full, step, sums);
-                multiply_some(rows, 2, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
+                multiply_some(GRADIENT, rows, 2, a, PANEL, turned, PANEL, full, step, sums);
+                multiply_some(GRADIENT, rows, 2, left, PANEL, last_b, batch % PANEL, 1, 0, sums);
             } else {
-                multiply_some(rows, 1, a, PANEL, 1, turned, PANEL, full, step, sums);
-                multiply_some(rows, 1, left, PANEL, 1, last_b, batch % PANEL, 1, 0, sums);
+                multiply_some(GRADIENT, rows, 1, a, PANEL, turned, PANEL, full, step, sums);
+                multiply_some(GRADIENT, rows, 1, left, PANEL, last_b, batch % PANEL, 1, 0, sums);
             }
             for (long q = 0; q < rows; q++) {
                 REAL *out = (REAL *)layer->gw + (i + q) * n + c;
@@ -177,6 +177,8 @@ static void to_weights(const Layer *layer, long batch, long first, long last, RE
         }
     }
     const Norm *norm = layer->norm;
+    for (long i = first; layer->slope != 0 && i < last; i++)
+        layer->along[i] = dot((REAL *)layer->gw + i * n, (const REAL *)layer->w + i * n, n);
     for (long i = first; i < last; i++) {
         const REAL *gy = (const REAL *)layer->gy + i * PANEL;
         if (layer->gb)

@@ -7,29 +7,38 @@
 
 typedef REAL Vector __attribute__((vector_size(VECTOR), aligned(sizeof(REAL)), may_alias));
 
-/* sums[i] += sum_k a[i · down + k · along] b[k] for i < rows and k < depth, and so on, times in all, with
- * the a that is next apart and what follows in b; b and sums of rows of PANEL, of which the first
- * registers count, one or two. rows and registers are constants. */
+/* The left operand of a product: a(i, k) is a[i · pitch + k], or of a weight's transpose
+ * a[k · pitch + i]. */
+enum { WEIGHT, TRANSPOSE, GRADIENT };
+
+/* sums[i] += sum_k a(i, k) b[k] for i < rows and k < depth, and so on, times in all, with the a that is
+ * next apart and what follows in b. b and sums are of rows of PANEL, of which the first registers count,
+ * one or two. way, rows and registers are constants. Of a weight, what comes after these rows is fetched
+ * meanwhile: it may be far away, in pieces too short for the processor to foresee. */
 static inline __attribute__((always_inline)) void multiply(
-    const int rows, const int registers, const REAL *a, long down, long along, const REAL *b,
-    long depth, long times, long next, REAL *sums) {
+    const int way, const int rows, const int registers, const REAL *a, long pitch,
+    const REAL *b, long depth, long times, long next, REAL *sums) {
     Vector total[TILE][2], *place = (Vector *)sums;
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < registers; j++) total[i][j] = place[2 * i + j];
-    for (; times > 0; times--, a += next)
+    for (; times > 0; times--, a += next) {
+        const REAL *ahead = way == TRANSPOSE ? a + 2 * rows - 1 : a + rows * pitch;
         for (long k = 0; k < depth; k++, b += PANEL) {
             const Vector *row = (const Vector *)b;
             Vector entries[2];
+            if (way != GRADIENT) __builtin_prefetch(ahead);
+            ahead += way == TRANSPOSE ? pitch : (k + 1) % (DEPTH / LINE) ? LINE : pitch - DEPTH + LINE;
 #pragma GCC unroll 2
             for (int j = 0; j < registers; j++) entries[j] = row[j];
 #pragma GCC unroll 12
             for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
                 for (int j = 0; j < registers; j++)
-                    total[i][j] += a[i * down + k * along] * entries[j];
+                    total[i][j] += a[way == TRANSPOSE ? k * pitch + i : i * pitch + k] * entries[j];
         }
+    }
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -38,16 +47,17 @@ static inline __attribute__((always_inline)) void multiply(
 
 /* The same for a number of rows that is no constant, up to TILE. */
 static inline __attribute__((always_inline)) void multiply_some(
-    long rows, const int registers, const REAL *a, long down, long along, const REAL *b, long depth,
-    long times, long next, REAL *sums) {
+    const int way, long rows, const int registers, const REAL *a, long pitch, const REAL *b,
+    long depth, long times, long next, REAL *sums) {
     if (rows == TILE) {
-        multiply(TILE, registers, a, down, along, b, depth, times, next, sums);
+        multiply(way, TILE, registers, a, pitch, b, depth, times, next, sums);
         return;
     }
+    const long down = way == TRANSPOSE ? 1 : pitch;
     for (; rows >= 4; rows -= 4, a += 4 * down, sums += 4 * PANEL)
-        multiply(4, registers, a, down, along, b, depth, times, next, sums);
+        multiply(way, 4, registers, a, pitch, b, depth, times, next, sums);
     for (; rows > 0; rows--, a += down, sums += PANEL)
-        multiply(1, registers, a, down, along, b, depth, times, next, sums);
+        multiply(way, 1, registers, a, pitch, b, depth, times, next, sums);
 }
 
 /* Of rows of a panel: out = scale · sums + bias, and then 0 where it is below, if relu, or where mask is
@@ -73,11 +83,11 @@ static inline void finish(const REAL *sums, long rows, REAL scale, const REAL *b
     }
 }
 
-/* out[i] = scale · sum_k a[i · down + k · along] b[k] + bias[i] for i < count, in each of some panels
- * that follow each other, and what finish() does then. */
-static void product(const REAL *a, long down, long along, long count, const REAL *b,
-                    long b_rows, long depth, long panels, REAL scale, const REAL *bias,
-                    int relu, const REAL *mask, REAL *restrict out) {
+/* out[i] = scale · sum_k a(i, k) b[k] + bias[i] for i < count, in each of some panels that follow each
+ * other, and what finish() does then; a as multiply() has it. */
+static inline __attribute__((always_inline)) void product_of(
+    const int way, const REAL *a, long pitch, long count, const REAL *b, long b_rows, long depth,
+    long panels, REAL scale, const REAL *bias, int relu, const REAL *mask, REAL *restrict out) {
     for (long p = 0; p < panels; p++)
         for (long start = 0; start < depth; start += DEPTH) {
             const long some = depth - start < DEPTH ? depth - start : DEPTH;
@@ -87,8 +97,10 @@ static void product(const REAL *a, long down, long along, long count, const REAL
                 const size_t bytes = rows * PANEL * sizeof(REAL);
                 REAL sums[TILE * PANEL] = {0};
                 if (start) memcpy(sums, out + at, bytes);
-                multiply_some(rows, 2, a + i * down + start * along, down, along, part, some,
-                              1, 0, sums);
+                for (long c = 0; mask && c < rows * PANEL; c += LANES)
+                    __builtin_prefetch(mask + at + c);
+                const long from = way == TRANSPOSE ? start * pitch + i : i * pitch + start;
+                multiply_some(way, rows, 2, a + from, pitch, part, some, 1, 0, sums);
                 if (start + some < depth)
                     memcpy(out + at, sums, bytes);
                 else
@@ -96,6 +108,15 @@ static void product(const REAL *a, long down, long along, long count, const REAL
                            mask ? mask + at : NULL, out + at);
             }
         }
+}
+
+static void product(const REAL *a, long down, long along, long count, const REAL *b, long b_rows,
+                    long depth, long panels, REAL scale, const REAL *bias, int relu,
+                    const REAL *mask, REAL *restrict out) {
+    if (along == 1)
+        product_of(WEIGHT, a, down, count, b, b_rows, depth, panels, scale, bias, relu, mask, out);
+    else
+        product_of(TRANSPOSE, a, along, count, b, b_rows, depth, panels, scale, bias, relu, mask, out);
 }
 
 /* out[r][c] = in[c][r] for c < count and r < PANEL, rows of both PANEL apart. */

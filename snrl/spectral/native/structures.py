@@ -20,7 +20,7 @@ class Layer(ctypes.Structure):
     """A linear layer, and what follows it."""
 
     _fields_ = (
-        *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v")),
+        *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v", "along")),
         ("norm", ctypes.POINTER(Norm)),
         *((name, _long) for name in ("m", "n", "x_rows", "relu", "bfloat16")),
         *((name, _double) for name in ("scale", "slope")),
@@ -53,7 +53,7 @@ class PhaseKind(IntEnum):
     ON_PANELS = 0
     ONCE = 1
     TO_WEIGHTS = 2
-    THROUGH_SIGMA = 3
+    THROUGH_SCALE = 3
     MOVE = 4
     REFRESH = 5
 
