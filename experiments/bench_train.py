@@ -4,9 +4,9 @@ Times whole calls of ``learn()``: environment, replay buffer, update, callbacks.
 a setting take turns in one process, in an order drawn anew for every round, after as many steps of
 their own that the compilers and caches need. SBX (JAX) takes part where it is installed
 (``pip install sbx-rl``). The floor is the time of the update's matrix products alone, by torch, as
-often as the steps of the round need them. Those called bfloat16 train under
-``torch.set_float32_matmul_precision("medium")``, which holds for stock SB3 too; on a GPU that is
-TensorFloat32.
+often as the steps of the round need them, with one weight for all layers of a shape, which may stay
+in the cache. Those called bfloat16 train under ``torch.set_float32_matmul_precision("medium")``,
+which holds for stock SB3 too; on a GPU that is TensorFloat32.
 
     python experiments/bench_train.py                     # everything, half an hour on 2 cores
     python experiments/bench_train.py --only sac Hopper-v5
@@ -153,9 +153,8 @@ def interval(values: np.ndarray, resamples: int = 2000) -> tuple[float, float]:
 def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
     names = [x for x in CONTESTANTS if x != "SBX" or importlib.util.find_spec("sbx")]
     models = {name: build(name, setting) for name in names}
-    steps = max(20, 120 // setting.gradient_steps)
-    if setting.network != "2×256":
-        steps //= 4
+    # Short, as the machine's speed changes within seconds.
+    steps = max(6, (40 if setting.network == "2×256" else 10) // setting.gradient_steps)
     for name, model in models.items():
         learn(name, model, max(FIRST, 100 + steps))
     times: dict[str, list[float]] = defaultdict(list)
@@ -227,7 +226,7 @@ def print_table(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULTS, help="results, a CSV file")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each contestant")
+    parser.add_argument("--rounds", type=int, default=25, help="turns of each contestant")
     parser.add_argument("--only", nargs="*", default=[], help="words a setting must contain")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--table", action="store_true", help="print the results and stop")

@@ -66,7 +66,7 @@
 #define PANEL (2 * LANES)
 /* Numbers in what memory gives at a time. */
 #define LINE ((long)(64 / sizeof(REAL)))
-/* Rows of a weight that are not shared out among threads. */
+/* Rows of a weight that are taken together: threads do not share them. */
 #define SHARE 16
 /* Of the squares that a matrix is turned by; divides PANEL. */
 #define SIDE 4
