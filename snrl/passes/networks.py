@@ -278,9 +278,9 @@ class Networks:
             if isinstance(layer, SpectralLinear) and layer.slot.normalizer.is_factor:
                 row.u, row.v = layer.slot.normalizer.addresses(layer)
                 self._scaled.append((row, layer))
-                along = torch.empty(row.m, dtype=torch.float64, device="cpu")
-                self._kept.append(along)
-                row.along = along.data_ptr()
+                overlap = torch.empty(row.m, dtype=torch.float64, device="cpu")
+                self._kept.append(overlap)
+                row.overlap = overlap.data_ptr()
             if isinstance(layer, Joint) and layer not in self._joints:
                 self._joints.append(layer)
             if is_trained:

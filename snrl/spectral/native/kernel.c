@@ -46,7 +46,7 @@
 
 #define MAX_BASIS 48
 /* Bytes of a vector register; rows of a product's tile, as many sums of two registers as there are
- * registers for; and the registers of a tile of four rows. */
+ * registers for; and the registers of a tile of four rows, or the rows of one of four vectors. */
 #if defined(__AVX512F__)
 #define VECTOR 64
 #define TILE 12
@@ -199,13 +199,13 @@ typedef struct {
 /* y = max(0, norm(a)) with a = scale · w x + b, without the rectifier where relu is 0: w is (m, n). x, of
  * x_rows features of which the first n count, y, gy and ga are in panels; gy, ga, gw and gb take
  * gradients. b and norm may be NULL; without a norm ga is gy, and gb may be NULL. slope is the
- * derivative of the scale with respect to uᵀ w v; where it is not 0, along takes ⟨gw, w⟩ of each row.
+ * derivative of the scale with respect to uᵀ w v; where it is not 0, overlap takes ⟨gw, w⟩ of each row.
  * With bfloat16, for floats, operands of products are rounded to it. */
 typedef struct {
     const void *w, *b, *x;
     void *y, *gy, *ga, *gw, *gb;
     const void *u, *v;
-    double *along;
+    double *overlap;
     const Norm *norm;
     int64_t m, n, x_rows, relu, bfloat16;
     double scale, slope;
@@ -467,11 +467,11 @@ static void through_scale(const Network *networks, long count) {
     for (long k = 0; k < count; k++)
         for (long i = 0; i < networks[k].depth; i++) {
             const Layer *layer = networks[k].layers + i;
-            double along = 0;
-            for (long j = 0; layer->slope != 0 && j < layer->m; j++) along += layer->along[j];
-            if (layer->slope != 0)
-                add_outer(layer->gw, begin_of(THREAD, layer->m), begin_of(THREAD + 1, layer->m),
-                          layer->n, layer->slope / layer->scale * along, layer->u, layer->v);
+            if (layer->slope == 0) continue;
+            double overlap = 0;
+            for (long j = 0; j < layer->m; j++) overlap += layer->overlap[j];
+            add_outer(layer->gw, begin_of(THREAD, layer->m), begin_of(THREAD + 1, layer->m),
+                      layer->n, layer->slope / layer->scale * overlap, layer->u, layer->v);
         }
 }
 

@@ -300,8 +300,8 @@ static void add_outer(REAL *restrict g, long first, long last, long n, double sh
 /* g += slope · ⟨g, w⟩ · u vᵀ. */
 void through_sigma(REAL *restrict g, const REAL *restrict w, long m, long n, const REAL *restrict u,
                    const REAL *restrict v, double slope, int threads) {
-    double along = 0;
-    for (long i = 0; i < m; i++) along += dot(g + i * n, w + i * n, n);
+    double overlap = 0;
+    for (long i = 0; i < m; i++) overlap += dot(g + i * n, w + i * n, n);
 #pragma omp parallel num_threads(threads) if (threads > 1 && m * n > WORTH_A_THREAD)
-    add_outer(g, PART(THREAD, THREADS, m), PART(THREAD + 1, THREADS, m), n, slope * along, u, v);
+    add_outer(g, PART(THREAD, THREADS, m), PART(THREAD + 1, THREADS, m), n, slope * overlap, u, v);
 }

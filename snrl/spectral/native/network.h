@@ -178,7 +178,7 @@ static void to_weights(const Layer *layer, long batch, long first, long last, RE
     }
     const Norm *norm = layer->norm;
     for (long i = first; layer->slope != 0 && i < last; i++)
-        layer->along[i] = dot((REAL *)layer->gw + i * n, (const REAL *)layer->w + i * n, n);
+        layer->overlap[i] = dot((REAL *)layer->gw + i * n, (const REAL *)layer->w + i * n, n);
     for (long i = first; i < last; i++) {
         const REAL *gy = (const REAL *)layer->gy + i * PANEL;
         if (layer->gb)

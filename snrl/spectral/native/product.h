@@ -13,8 +13,8 @@ enum { WEIGHT, TRANSPOSE, GRADIENT };
 
 /* sums[i] += sum_k a(i, k) b[k] for i < rows and k < depth, and so on, times in all, with the a that is
  * next apart and what follows in b. b and sums are of rows of PANEL, of which the first registers count,
- * one or two. way, rows and registers are constants. Of a weight, what comes after these rows is fetched
- * meanwhile: it may be far away, in pieces too short for the processor to foresee. */
+ * one or two. way, rows and registers are constants. Of a weight, some of what comes after these rows is
+ * fetched meanwhile: it may be far away, in pieces too short for the processor to foresee. */
 static inline __attribute__((always_inline)) void multiply(
     const int way, const int rows, const int registers, const REAL *a, long pitch,
     const REAL *b, long depth, long times, long next, REAL *sums) {
@@ -28,8 +28,11 @@ static inline __attribute__((always_inline)) void multiply(
         for (long k = 0; k < depth; k++, b += PANEL) {
             const Vector *row = (const Vector *)b;
             Vector entries[2];
-            if (way != GRADIENT) __builtin_prefetch(ahead);
-            ahead += way == TRANSPOSE ? pitch : (k + 1) % (DEPTH / LINE) ? LINE : pitch - DEPTH + LINE;
+            if (way != GRADIENT) {
+                const long is_within = (k + 1) % (DEPTH / LINE);
+                __builtin_prefetch(ahead);
+                ahead += way == TRANSPOSE ? pitch : is_within ? LINE : pitch - DEPTH + LINE;
+            }
 #pragma GCC unroll 2
             for (int j = 0; j < registers; j++) entries[j] = row[j];
 #pragma GCC unroll 12
@@ -110,6 +113,7 @@ static inline __attribute__((always_inline)) void product_of(
         }
 }
 
+/* product_of() with a(i, k) = a[i · down + k · along], of which one is 1. */
 static void product(const REAL *a, long down, long along, long count, const REAL *b, long b_rows,
                     long depth, long panels, REAL scale, const REAL *bias, int relu,
                     const REAL *mask, REAL *restrict out) {

@@ -20,7 +20,7 @@ class Layer(ctypes.Structure):
     """A linear layer, and what follows it."""
 
     _fields_ = (
-        *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v", "along")),
+        *((x, _address) for x in ("w", "b", "x", "y", "gy", "ga", "gw", "gb", "u", "v", "overlap")),
         ("norm", ctypes.POINTER(Norm)),
         *((name, _long) for name in ("m", "n", "x_rows", "relu", "bfloat16")),
         *((name, _double) for name in ("scale", "slope")),
