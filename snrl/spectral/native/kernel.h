@@ -5,10 +5,13 @@
  * it with other arbitrary ones, and a matrix that is not finite leaves its vectors as they were, to rounding.
  */
 
+/* Not into each of its callers: at the first use, somebody waits for the compiler. */
+#define ONCE_COMPILED __attribute__((noinline))
+
 /* The sum of a register's numbers. */
-static inline REAL add_up(Vector register_) {
+static inline REAL add_up(Vector all) {
     REAL lanes[LANES];
-    *(Vector *)lanes = register_;
+    *(Vector *)lanes = all;
     for (long half = LANES / 2; half; half /= 2)
 #pragma omp simd
         for (long k = 0; k < half; k++) lanes[k] += lanes[k + half];
@@ -46,22 +49,23 @@ static inline __attribute__((always_inline)) void inner_some(
         }
 }
 
-/* y[p][i] = <x[p], w[i]> for q rows x and m rows w of length n. */
-static __attribute__((noinline)) void inner(const REAL *restrict w, long m, long n, const REAL *restrict x, long q,
-                  REAL *restrict y) {
-    for (; q >= 4; q -= 4, x += 4 * n, y += 4 * m) {
-        long i = 0;
-        for (; i + WIDE <= m; i += WIDE) inner_some(WIDE, 4, w + i * n, m, n, x, y + i);
-        for (; i < m; i++) inner_some(1, 4, w + i * n, m, n, x, y + i);
-    }
-    for (; q > 0; q--, x += n, y += m) {
-        long i = 0;
-        for (; i + WIDE <= m; i += WIDE) inner_some(WIDE, 1, w + i * n, m, n, x, y + i);
-        for (; i < m; i++) inner_some(1, 1, w + i * n, m, n, x, y + i);
-    }
+/* The same for all m rows of w. */
+static inline __attribute__((always_inline)) void inner_rows(
+    const int q, const REAL *restrict w, long m, long n, const REAL *restrict x,
+    REAL *restrict y) {
+    long i = 0;
+    for (; i + WIDE <= m; i += WIDE) inner_some(WIDE, q, w + i * n, m, n, x, y + i);
+    for (; i < m; i++) inner_some(1, q, w + i * n, m, n, x, y + i);
 }
 
-static __attribute__((noinline)) REAL dot(const REAL *x, const REAL *y, long n) {
+/* y[p][i] = <x[p], w[i]> for q rows x and m rows w of length n. */
+static ONCE_COMPILED void inner(const REAL *restrict w, long m, long n, const REAL *restrict x,
+                                long q, REAL *restrict y) {
+    for (; q >= 4; q -= 4, x += 4 * n, y += 4 * m) inner_rows(4, w, m, n, x, y);
+    for (; q > 0; q--, x += n, y += m) inner_rows(1, w, m, n, x, y);
+}
+
+static ONCE_COMPILED REAL dot(const REAL *x, const REAL *y, long n) {
     REAL sum;
     inner_some(1, 1, x, 1, n, y, &sum);
     return sum;
@@ -106,8 +110,8 @@ static inline __attribute__((always_inline)) void combine_rows(
 }
 
 /* y[p] += sum_i a[p][i] w[i] for q rows a of length m: q rows of length n. */
-static __attribute__((noinline)) void combine(const REAL *restrict w, long m, long n, const REAL *restrict a, long q,
-                    REAL *restrict y) {
+static ONCE_COMPILED void combine(const REAL *restrict w, long m, long n, const REAL *restrict a,
+                                  long q, REAL *restrict y) {
     for (; q >= 4; q -= 4, a += 4 * m, y += 4 * n) combine_rows(4, w, m, n, a, y);
     for (; q > 0; q--, a += m, y += n) combine_rows(1, w, m, n, a, y);
 }
